@@ -1,0 +1,57 @@
+# `make reproduce` and `make test` need Python 3.11 or newer with pip and venv, nothing else.
+# Variables:
+#   PYTHON           the Python that makes the environment; default: python3.11, else python3
+#   TORCH_INDEX_URL  an extra package index to look for torch in; default: none. On Linux the standard torch is a CUDA
+#                    build, about 3 GB more to download; the address of PyTorch's own index of CPU builds avoids that.
+
+PYTHON ?= $(shell python3.11 --version >/dev/null 2>&1 && echo python3.11 || echo python3)
+TORCH_INDEX_URL ?=
+
+BIN := .venv/bin
+PIP_INSTALL = -m pip --disable-pip-version-check install --quiet $(if $(TORCH_INDEX_URL),--extra-index-url '$(TORCH_INDEX_URL)')
+
+define require_python
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo 'error: "$(PYTHON)" is not Python 3.11 or newer; name one that is: make PYTHON=/path/to/python3.11' >&2; exit 2; }
+endef
+
+help:  ## show this list
+	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/make \1: \2/p' Makefile
+
+reproduce: .venv/.stamp  ## train, evaluate and write the report (results/README.md, report.html, report.pdf)
+	$(BIN)/python experiments/train.py experiment=sohl_dickstein_2015/swiss_roll seed=0
+	$(BIN)/python experiments/evaluate.py -m experiment=sohl_dickstein_2015/swiss_roll seed=0,1,2,3,4
+	$(BIN)/python experiments/report.py
+
+test: export OMP_NUM_THREADS = 1
+test: export MPLBACKEND = agg
+test: .venv/.stamp  ## lint, types and every test, slow ones included
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest -n 2 --dist worksteal
+
+clean:  ## remove runs and reports; results/ and .venv stay
+	rm -rf outputs report.html report.pdf
+
+lock:  ## bring requirements.lock to the newest versions that pyproject.toml allows (for developers)
+	$(require_python)
+	@rm -rf .venv-lock
+	@$(PYTHON) -m venv .venv-lock
+	@.venv-lock/bin/python $(PIP_INSTALL) -e '.[dev]'
+	@.venv-lock/bin/python -m pip check
+	@.venv-lock/bin/python -m pip freeze --all --exclude-editable > .venv-lock/frozen
+	@{ sed -n '/^#/p' requirements.lock; \
+		sed -E '/^(pip|nvidia-[^=]*|cuda-[^=]*|triton)==/d; s/\+[^+]*$$//' .venv-lock/frozen; } > .venv-lock/lock
+	@mv .venv-lock/lock requirements.lock
+	@rm -rf .venv-lock
+
+.venv/.stamp: pyproject.toml requirements.lock
+	$(require_python)
+	@echo "Installing the pinned dependencies into .venv with $$($(PYTHON) --version): about 0.6 GB to download, 1.8 GB on disk"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python $(PIP_INSTALL) -r requirements.lock
+	@$(BIN)/python $(PIP_INSTALL) --no-deps --no-build-isolation -e .
+	@touch $@
+
+.PHONY: help reproduce test clean lock
