@@ -1,0 +1,300 @@
+"""The unit ledger: what a number of bits is a number of, and every legal way to turn it into another.
+
+A log likelihood is only a number once four things are said, and a `Unit` says them all:
+
+    measure   nats or bits
+    per       example (a sequence, a whole image), pixel (all its channels together), dimension
+    sign      log likelihood (K of 2015: more is better) or negative log likelihood (2020: less is better)
+    scale     the coordinates whose density it is: unit variance, [0, 1], 8-bit grey levels; none for a difference
+
+Claims and records keep this as two short strings. The unit ("bits/pixel", "bits", "nats/example") gives measure and
+per; the name of the quantity ("log_likelihood_bound", "nll_bound") gives sign and scale, by the table `QUANTITIES`.
+Everything else (FID, grey levels, hours) is a plain unit: a measure without nats, per nothing, without sign and scale.
+
+Log likelihoods behave like points and their differences like vectors: point - point = difference, point + difference =
+point, point + point is an error, because a change of coordinates moves points and leaves differences alone.
+Discrete data has no coordinates to stretch; its log likelihood counts as one on the scale of its model.
+"""
+
+import math
+from dataclasses import dataclass, field, replace
+from itertools import product
+
+from dpm.errors import UserError
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What is counted; `nats` is the size of one unit of information, None for what is no information."""
+
+    name: str
+    nats: float | None = None
+
+
+@dataclass(frozen=True)
+class Per:
+    """What the information is about. "bits" and "bits/sequence" are spelled differently and mean the same."""
+
+    what: str
+    spelling: str = field(compare=False)
+
+
+@dataclass(frozen=True)
+class Sign:
+    """+1 for a log likelihood, -1 for a code length, 0 for what is neither."""
+
+    name: str
+    factor: int
+
+
+@dataclass(frozen=True)
+class Scale:
+    """The coordinates in which a density is a density."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Direction:
+    """Which way is better: +1 higher, -1 lower, 0 neither."""
+
+    name: str
+    factor: int
+
+
+NATS, BITS = Measure("nats", 1.0), Measure("bits", math.log(2))
+EXAMPLE, PIXEL, DIM, NOTHING = Per("example", ""), Per("pixel", "/pixel"), Per("dimension", "/dim"), Per("nothing", "")
+SEQUENCE, PER_EXAMPLE = Per("example", "/sequence"), Per("example", "/example")
+LOG_LIKELIHOOD, NEGATIVE, UNSIGNED = Sign("log likelihood", 1), Sign("negative log likelihood", -1), Sign("", 0)
+UNIT_VARIANCE, UNIT_INTERVAL, GREY_LEVELS = Scale("unit variance"), Scale("[0, 1]"), Scale("grey levels 0..255")
+NO_SCALE = Scale("")
+HIGHER, LOWER, NEITHER = Direction("higher", 1), Direction("lower", -1), Direction("neither", 0)
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A measure per something, with sign and scale; `Unit(Measure("1"))` is a plain number."""
+
+    measure: Measure
+    per: Per = NOTHING
+    sign: Sign = UNSIGNED
+    scale: Scale = NO_SCALE
+
+    def __str__(self) -> str:
+        return self.measure.name + self.per.spelling
+
+    @property
+    def description(self) -> str:
+        """All four axes in words: "bits/dim, negative log likelihood, grey levels 0..255"."""
+        return ", ".join(filter(None, [str(self), self.sign.name, self.scale.name]))
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """What the name of a quantity says beyond its unit string: sign, scale, and which way is better."""
+
+    text: str
+    sign: Sign = UNSIGNED
+    scale: Scale = NO_SCALE
+    better: Direction = NEITHER
+
+
+QUANTITIES = {
+    "log_likelihood": Meaning("log p(x_0) or its ceiling", LOG_LIKELIHOOD, UNIT_VARIANCE, HIGHER),
+    "log_likelihood_bound": Meaning("K <= log p(x_0), 2015 eq. 14", LOG_LIKELIHOOD, UNIT_VARIANCE, HIGHER),
+    "gain_over_null": Meaning("K - L_null, 2015 Table 1", LOG_LIKELIHOOD, NO_SCALE, HIGHER),
+    "parzen_log_likelihood": Meaning("Parzen-window estimate of log p(x_0)", LOG_LIKELIHOOD, UNIT_INTERVAL, HIGHER),
+    "entropy": Meaning("H, the expected code length", NEGATIVE, UNIT_VARIANCE),
+    "nll": Meaning("-log p(x_0) of 8-bit data", NEGATIVE, GREY_LEVELS, LOWER),
+    "nll_bound": Meaning("L >= -log p(x_0) of 8-bit data, 2020 eq. 5", NEGATIVE, GREY_LEVELS, LOWER),
+    "nll_gap": Meaning("test minus train", NEGATIVE, NO_SCALE, LOWER),
+    "rate": Meaning("L_1 + ... + L_T, KL terms, 2020 section 4.3", NEGATIVE, NO_SCALE),
+    "distortion": Meaning("L_0, 2020 section 4.3", NEGATIVE, GREY_LEVELS),
+    "rmse": Meaning("root of the mean squared error of x_0-hat"),
+    "inception_score": Meaning("inception score", better=HIGHER),
+    "fid": Meaning("Frechet inception distance", better=LOWER),
+    "valid_share": Meaning("share of samples that the data set contains", better=HIGHER),
+    "parameters": Meaning("number of trained parameters"),
+    "throughput": Meaning("work per second", better=HIGHER),
+    "duration": Meaning("time taken", better=LOWER),
+    "setting": Meaning("a number of the recipe, set and not measured"),
+}
+
+_INFORMATION = {
+    measure.name + per.spelling: (measure, per)
+    for measure, per in product((NATS, BITS), (EXAMPLE, SEQUENCE, PER_EXAMPLE, PIXEL, DIM))
+}
+_PLAIN = {
+    name: (Measure(name), NOTHING)
+    for name in (
+        *("1", "grey levels", "parameters", "steps", "steps/s", "examples", "epochs", "layers", "units", "pixels"),
+        *("seconds", "hours"),
+    )
+}
+UNITS = _INFORMATION | _PLAIN
+
+
+def unit(quantity: str, text: str) -> Unit:
+    """The unit of a claim or measurement: `text` gives measure and per, the name of the quantity sign and scale."""
+    if quantity not in QUANTITIES:
+        raise UserError(f"unknown quantity {quantity!r}; known: {', '.join(QUANTITIES)}")
+    if text not in UNITS:
+        raise UserError(f"unknown unit {text!r}; known: {', '.join(UNITS)}")
+    meaning, (measure, per) = QUANTITIES[quantity], UNITS[text]
+    if (meaning.sign == UNSIGNED) != (measure.nats is None):
+        raise UserError(f"{quantity} cannot be in {text!r}")
+    return Unit(measure, per, meaning.sign, meaning.scale)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One line of a derivation: what was done and why, and the number that it gave."""
+
+    text: str
+    value: float
+    unit: Unit
+    stderr: float | None = None
+
+    def __str__(self) -> str:
+        return f"{self.text}: {with_error(self.value, self.stderr)} {self.unit.description}"
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """value +- stderr in `unit`, with the steps that led to it (they take no part in ==).
+
+    Order, sum and difference across units raise UserError. Errors are combined as independent ones.
+    """
+
+    value: float
+    unit: Unit
+    stderr: float | None = None
+    steps: tuple[Step, ...] = field(default=(), compare=False)
+
+    def __str__(self) -> str:
+        return f"{with_error(self.value, self.stderr)} {self.unit}"
+
+    def __lt__(self, other: "Quantity") -> bool:
+        _require_same(self.unit, other.unit, "compare")
+        return self.value < other.value
+
+    def __le__(self, other: "Quantity") -> bool:
+        _require_same(self.unit, other.unit, "compare")
+        return self.value <= other.value
+
+    def __sub__(self, other: "Quantity") -> "Quantity":
+        """point - point = difference - difference = difference; point - difference = point."""
+        _require_same(_free(self.unit), _free(other.unit), "subtract")
+        if other.unit.scale not in (NO_SCALE, self.unit.scale):
+            raise UserError(f"cannot subtract {other.unit.description} from {self.unit.description}")
+        scale = self.unit.scale if other.unit.scale == NO_SCALE else NO_SCALE
+        return _combined(self, other, self.value - other.value, scale, "minus")
+
+    def __add__(self, other: "Quantity") -> "Quantity":
+        """difference + difference = difference; point + difference = point."""
+        _require_same(_free(self.unit), _free(other.unit), "add")
+        if NO_SCALE not in (self.unit.scale, other.unit.scale):
+            raise UserError(f"cannot add two log likelihoods, {self.unit.description} and {other.unit.description}")
+        scale = self.unit.scale if other.unit.scale == NO_SCALE else other.unit.scale
+        return _combined(self, other, self.value + other.value, scale, "plus")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How an example divides: `pixels` positions of `channels` dimensions each."""
+
+    pixels: int
+    channels: int
+
+    def dimensions(self, per: Per) -> int:
+        """How many dimensions one example, pixel or dimension has."""
+        return {EXAMPLE: self.pixels * self.channels, PIXEL: self.channels, DIM: 1}[per]
+
+
+def stated(value: float, unit: Unit, where: str, stderr: float | None = None) -> Quantity:
+    """A number as its source prints it: the first line of a derivation."""
+    return Quantity(value, unit, stderr, (Step(where, value, unit, stderr),))
+
+
+def in_measure(quantity: Quantity, measure: Measure) -> Quantity:
+    """Nats to bits or back: value * (nats in the old unit) / (nats in the new one)."""
+    factor = _nats(quantity.unit.measure, quantity) / _nats(measure, quantity)
+    return _scaled(
+        quantity, factor, replace(quantity.unit, measure=measure), f"in {measure.name}, times {number(factor)}"
+    )
+
+
+def with_sign(quantity: Quantity, sign: Sign) -> Quantity:
+    """log p to -log p or back."""
+    _nats(quantity.unit.measure, quantity)
+    factor = quantity.unit.sign.factor * sign.factor
+    if factor == 0:
+        raise UserError(f"{quantity.unit.description} has no sign to turn into {sign.name or 'none'}")
+    return _scaled(quantity, factor, replace(quantity.unit, sign=sign), f"as {sign.name}, times {factor}")
+
+
+def per(quantity: Quantity, target: Per, layout: Layout) -> Quantity:
+    """Per example, pixel or dimension: value * (dimensions of the target) / (dimensions of the source)."""
+    _nats(quantity.unit.measure, quantity)
+    source, goal = layout.dimensions(quantity.unit.per), layout.dimensions(target)
+    text = f"per {target.what}, times {goal}/{source}"
+    return _scaled(quantity, goal / source, replace(quantity.unit, per=target), text)
+
+
+def on_scale(quantity: Quantity, scale: Scale, stretch: float, layout: Layout, why: str = "") -> Quantity:
+    """Change of variables y = stretch * x + shift: log p(y) = log p(x) - log |stretch| in each dimension.
+
+    `stretch` is how many units of the new scale one unit of the old one is (from unit variance to grey levels: the
+    standard deviation in grey levels). `why` is its source, for the derivation.
+    """
+    if quantity.unit.scale == NO_SCALE:
+        raise UserError(f"{quantity.unit.description} has no scale: a difference is the same in all coordinates")
+    if not 0 < stretch < math.inf:
+        raise UserError(f"the stretch from one scale to another must be positive and finite, not {stretch}")
+    log_stretch = math.log(stretch) / _nats(quantity.unit.measure, quantity)
+    shift = -quantity.unit.sign.factor * layout.dimensions(quantity.unit.per) * log_stretch
+    term = f"{'+' if shift >= 0 else '-'} {number(abs(shift))}"
+    text = f"from {quantity.unit.scale.name} to {scale.name}{why and f' ({why})'}, {term}"
+    new = replace(quantity, value=quantity.value + shift, unit=replace(quantity.unit, scale=scale))
+    return _noted(new, quantity.steps, text)
+
+
+def number(value: float) -> str:
+    """Five significant digits, whole numbers in full."""
+    return f"{value:,.0f}" if abs(value) >= 1e4 else f"{value:.5g}"
+
+
+def with_error(value: float, stderr: float | None) -> str:
+    return number(value) if stderr is None else f"{number(value)} ± {stderr:.2g}"
+
+
+def _nats(measure: Measure, quantity: Quantity) -> float:
+    if measure.nats is None:
+        raise UserError(f"{quantity} is no information and has no such conversion (asked for {measure.name})")
+    return measure.nats
+
+
+def _require_same(a: Unit, b: Unit, verb: str) -> None:
+    if a != b:
+        raise UserError(f"cannot {verb} {a.description} and {b.description}; convert one of them first (dpm.units)")
+
+
+def _free(unit: Unit) -> Unit:
+    """The unit of a difference of two such log likelihoods."""
+    return replace(unit, scale=NO_SCALE)
+
+
+def _scaled(quantity: Quantity, factor: float, new: Unit, text: str) -> Quantity:
+    stderr = None if quantity.stderr is None else abs(factor) * quantity.stderr
+    return _noted(Quantity(quantity.value * factor, new, stderr), quantity.steps, text)
+
+
+def _noted(quantity: Quantity, before: tuple[Step, ...], text: str) -> Quantity:
+    return replace(quantity, steps=(*before, Step(text, quantity.value, quantity.unit, quantity.stderr)))
+
+
+def _combined(a: Quantity, b: Quantity, value: float, scale: Scale, word: str) -> Quantity:
+    errors = [error for error in (a.stderr, b.stderr) if error is not None]
+    stderr = math.hypot(*errors) if errors else None
+    new = Quantity(value, replace(a.unit, scale=scale), stderr)
+    return _noted(new, (*a.steps, *b.steps), f"{number(a.value)} {word} {number(b.value)}")
