@@ -1,0 +1,16 @@
+"""Data sets: batches that are pure functions of (seed, step), and held-out examples that no training sees."""
+
+from typing import Protocol
+
+from torch import Tensor
+
+
+class Data(Protocol):
+    def batch(self, size: int, seed: int, step: int) -> Tensor:
+        """The training batch of a step, (size, ...)."""
+
+    def validation(self, n: int) -> Tensor:
+        """Examples to choose settings by; disjoint from training and from the held-out ones."""
+
+    def held_out(self, n: int) -> Tensor:
+        """The first n held-out examples: the same ones for every seed and every model."""

@@ -1,0 +1,119 @@
+"""Data whose distribution is known, so that a bound can be compared with the truth."""
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from dpm import seeds
+from dpm.errors import UserError
+
+
+class Synthetic:
+    """An endless source: training draws fresh examples, held-out ones come from a stream of their own."""
+
+    def sample(self, n: int, generator: torch.Generator) -> Tensor:
+        raise NotImplementedError
+
+    def batch(self, size: int, seed: int, step: int) -> Tensor:
+        return self.sample(size, seeds.generator(seed, seeds.TRAINING, step))
+
+    def validation(self, n: int) -> Tensor:
+        return self.sample(n, seeds.generator(0, seeds.VALIDATION))
+
+    def held_out(self, n: int) -> Tensor:
+        return self.sample(n, seeds.generator(0, seeds.HELD_OUT))
+
+
+class SwissRoll(Synthetic):
+    """x_0 = c phi (cos phi, sin phi) + sqrt(v) n, phi uniform on [1.5 pi, 4.5 pi], n ~ N(0, I); float64, shape (n, 2).
+
+    One constant c makes the mean of x_0^2 over both coordinates equal to 1: c^2 E phi^2 / 2 + v = 1. `noise_variance` v is
+    in these scaled units. Everything about q(x_t) = integral of N(x_t; alpha m(phi), alpha^2 v + sigma^2) d phi is
+    computed by the midpoint rule, with nodes closer than half the standard deviation everywhere along the roll.
+    """
+
+    PHI = (1.5 * math.pi, 4.5 * math.pi)
+
+    def __init__(self, noise_variance: float) -> None:
+        if not 0 <= noise_variance < 1:
+            raise UserError(f"noise_variance is a part of the unit variance: 0 <= v < 1, got {noise_variance}")
+        (low, high), self.noise_variance = self.PHI, noise_variance
+        mean_square_phi = (high**3 - low**3) / (3 * (high - low))
+        self.scale = math.sqrt(2 * (1 - noise_variance) / mean_square_phi)
+
+    def curve(self, phi: Tensor) -> Tensor:
+        """m(phi) = c phi (cos phi, sin phi), shape (..., 2)."""
+        return self.scale * phi[..., None] * torch.stack([phi.cos(), phi.sin()], -1)
+
+    def sample(self, n: int, generator: torch.Generator) -> Tensor:
+        low, high = self.PHI
+        phi = low + (high - low) * torch.rand(n, generator=generator, dtype=torch.float64)
+        noise = torch.randn(n, 2, generator=generator, dtype=torch.float64)
+        return self.curve(phi) + math.sqrt(self.noise_variance) * noise
+
+    def log_density(self, x: Tensor, alpha: float, sigma: float) -> Tensor:
+        """log q(x) of alpha x_0 + sigma eps at the points x, in nats, shape (B,); alpha = 1, sigma = 0 is the data itself."""
+        variance, m = self.quadrature(alpha, sigma)
+        log_sum = x.new_empty(len(x))
+        for points, log_weights, _ in self.log_weights(x, alpha * m, variance):
+            log_sum[points] = torch.logsumexp(log_weights, 1)
+        return log_sum - math.log(len(m) * 2 * math.pi * variance)
+
+    def posterior_moments(self, x: Tensor, alpha: float, sigma: float) -> tuple[Tensor, Tensor]:
+        """E[x_0 | x] and the diagonal of Cov[x_0 | x] for x = alpha x_0 + sigma eps, each of shape (B, 2).
+
+        Given phi, x_0 is Gaussian: mean m + k (x - alpha m), variance v (1 - alpha k), k = alpha v / (alpha^2 v + sigma^2).
+        """
+        (variance, m), v = self.quadrature(alpha, sigma), self.noise_variance
+        k = alpha * v / variance
+        mean, spread = torch.empty_like(x), torch.empty_like(x)
+        for points, log_weights, near in self.log_weights(x, alpha * m, variance):
+            weights = torch.softmax(log_weights, 1)
+            mean[points] = weights @ m[near]
+            spread[points] = (weights @ m[near].square() - mean[points].square()).clamp(min=0)
+        return mean + k * (x - alpha * mean), (1 - alpha * k) ** 2 * spread + v * (1 - alpha * k)
+
+    def quadrature(self, alpha: float, sigma: float) -> tuple[float, Tensor]:
+        """(alpha^2 v + sigma^2, the curve at the nodes)."""
+        variance, (low, high) = alpha**2 * self.noise_variance + sigma**2, self.PHI
+        if variance <= 0:
+            raise UserError("a roll without noise has no density; give noise_variance > 0 or look at t >= 1")
+        fastest = alpha * self.scale * math.sqrt(1 + high**2)
+        nodes = max(1000, math.ceil(fastest * (high - low) / math.sqrt(variance)))
+        return variance, self.curve(low + (high - low) * (torch.arange(nodes, dtype=torch.float64) + 0.5) / nodes)
+
+    @staticmethod
+    def log_weights(x: Tensor, nodes: Tensor, variance: float) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """(points, log N(x[points]; nodes[near], variance) up to a constant, near) for one chunk of neighbours after another.
+
+        A node that is left out is farther from every point of the chunk than its nearest node by a factor exp(-40) in weight.
+        """
+        coarse = torch.cdist(x, nodes[:: max(1, len(nodes) // 500)]).min(1)
+        for points in coarse.indices.argsort().split(100):
+            reach = (coarse.values[points].max() ** 2 + 80 * variance).sqrt()
+            box = x[points].amin(0) - reach, x[points].amax(0) + reach
+            near = ((nodes > box[0]) & (nodes < box[1])).all(1).nonzero().squeeze(1)
+            offsets = x[points][:, None] - nodes[near]
+            yield points, -offsets.square().sum(-1) / (2 * variance), near
+
+
+class GaussianData(Synthetic):
+    """x_0 ~ N(mean, variance I): the case in which everything has a closed form."""
+
+    def __init__(self, dimensions: int = 2, mean: float = 0.0, variance: float = 1.0) -> None:
+        self.dimensions, self.mean, self.variance = dimensions, mean, variance
+
+    def sample(self, n: int, generator: torch.Generator) -> Tensor:
+        noise = torch.randn(n, self.dimensions, generator=generator, dtype=torch.float64)
+        return self.mean + math.sqrt(self.variance) * noise
+
+    def log_density(self, x: Tensor, alpha: float, sigma: float) -> Tensor:
+        variance = alpha**2 * self.variance + sigma**2
+        return -0.5 * ((x - alpha * self.mean).square() / variance + math.log(2 * math.pi * variance)).sum(1)
+
+    def posterior_moments(self, x: Tensor, alpha: float, sigma: float) -> tuple[Tensor, Tensor]:
+        """E[x_0 | x] = mean + k (x - alpha mean), Var = v (1 - alpha k), k = alpha v / (alpha^2 v + sigma^2)."""
+        k = alpha * self.variance / (alpha**2 * self.variance + sigma**2)
+        return self.mean + k * (x - alpha * self.mean), torch.full_like(x, self.variance * (1 - alpha * k))

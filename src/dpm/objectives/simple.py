@@ -1,0 +1,18 @@
+"""L_simple: the unweighted regression of the network's target (2020, eq. 14)."""
+
+from torch import Tensor
+
+from dpm.objectives import stratified_times
+from dpm.predictions import DataPrediction
+from dpm.reverse.gaussian import GaussianReverse
+
+
+class Simple:
+    """Mean over coordinates of |target - network(x_t, t)|^2 with t uniform on 1..T, shape (B,)."""
+
+    def __call__(self, reverse: GaussianReverse, x_0: Tensor) -> Tensor:
+        process, prediction = reverse.process, reverse.prediction
+        t = stratified_times(x_0, 1, len(process.schedule))
+        x_t = process.marginal(x_0, t).sample()
+        output, _ = reverse.variance(process, reverse.network(x_t, t), t - 1, t)
+        return (prediction.target(process, x_0, x_t, t) - output).square().flatten(1).mean(1)

@@ -1,0 +1,1 @@
+"""Oracles: reverse processes computed from the exact posterior. No trained network of the same family can do better."""

@@ -1,0 +1,101 @@
+"""What the network's output means, and the mean of the reverse step that follows from it (2020, section 3.2)."""
+
+from typing import Protocol
+
+from torch import Tensor
+
+from dpm.processes import per_example
+from dpm.processes.gaussian import GaussianDiffusion
+
+
+class Prediction(Protocol):
+    """All tensors are shaped like x_t, times (B,); `variance` is that of the reverse step, for those who need it."""
+
+    def mean(self, q: GaussianDiffusion, output: Tensor, x_t: Tensor, s: Tensor, t: Tensor, variance: Tensor) -> Tensor:
+        """The mean of p(x_s | x_t)."""
+
+
+class DataPrediction(Prediction, Protocol):
+    """Outputs that determine x_0: the reverse mean is the posterior's at the predicted x_0. x_0(target(x_0)) == x_0."""
+
+    def target(self, q: GaussianDiffusion, x_0: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+        """What a perfect network would output if it knew x_0."""
+
+    def x_0(self, q: GaussianDiffusion, output: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+        """The data that the output stands for."""
+
+    def mean(self, q: GaussianDiffusion, output: Tensor, x_t: Tensor, s: Tensor, t: Tensor, variance: Tensor) -> Tensor:
+        return q.posterior_mean(self.x_0(q, output, x_t, t), x_t, s, t)
+
+
+class X0(DataPrediction):
+    """The network predicts x_0 itself."""
+
+    def target(self, q: GaussianDiffusion, x_0: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+        return x_0
+
+    def x_0(self, q: GaussianDiffusion, output: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+        return output
+
+
+class Epsilon(DataPrediction):
+    """The network predicts eps of x_t = alpha_t x_0 + sigma_t eps (2020, eqs. 11 and 15)."""
+
+    def target(self, q: GaussianDiffusion, x_0: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+        alpha, sigma = (per_example(c, x_t) for c in q.schedule(t))
+        return (x_t - alpha * x_0) / sigma
+
+    def x_0(self, q: GaussianDiffusion, output: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+        alpha, sigma = (per_example(c, x_t) for c in q.schedule(t))
+        return (x_t - sigma * output) / alpha
+
+
+class Velocity(DataPrediction):
+    """The network predicts v = alpha_t eps - sigma_t x_0, which stays well scaled at both ends of the chain."""
+
+    def target(self, q: GaussianDiffusion, x_0: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+        alpha, sigma = (per_example(c, x_t) for c in q.schedule(t))
+        return (alpha * x_t - x_0) / sigma
+
+    def x_0(self, q: GaussianDiffusion, output: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+        alpha, sigma = (per_example(c, x_t) for c in q.schedule(t))
+        return alpha * x_t - sigma * output
+
+
+class Mean(DataPrediction):
+    """The network predicts mu-tilde, the mean of q(x_{t-1} | x_t, x_0); at t = 1 that is x_0 (2020, Table 2)."""
+
+    def target(self, q: GaussianDiffusion, x_0: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+        return q.posterior_mean(x_0, x_t, t - 1, t)
+
+    def x_0(self, q: GaussianDiffusion, output: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+        on_x_t, on_x_0, _ = (per_example(c, x_t) for c in q.coefficients(t - 1, t))
+        return (output - on_x_t * x_t) / on_x_0
+
+
+class Clipped(DataPrediction):
+    """Another prediction with its x_0 kept in [low, high] (for sampling and evaluation, never for training)."""
+
+    def __init__(self, prediction: DataPrediction, low: float = -1.0, high: float = 1.0) -> None:
+        self.prediction, self.low, self.high = prediction, low, high
+
+    def target(self, q: GaussianDiffusion, x_0: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+        return self.prediction.target(q, x_0, x_t, t)
+
+    def x_0(self, q: GaussianDiffusion, output: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+        return self.prediction.x_0(q, output, x_t, t).clamp(self.low, self.high)
+
+
+class ForwardPerturbation(Prediction):
+    """mu = (x_t - z) (1 - Sigma) + z: the forward step, perturbed by the network (2015, eq. 65)."""
+
+    def mean(self, q: GaussianDiffusion, output: Tensor, x_t: Tensor, s: Tensor, t: Tensor, variance: Tensor) -> Tensor:
+        return (x_t - output) * (1 - variance) + output
+
+
+class ScaledForwardPerturbation(Prediction):
+    """mu = alpha_{t|s} x_t + sigma_{t|s} z: the release's form of eq. 65, where z has the scale of the noise at every t."""
+
+    def mean(self, q: GaussianDiffusion, output: Tensor, x_t: Tensor, s: Tensor, t: Tensor, variance: Tensor) -> Tensor:
+        alpha, forward_variance = q.step(s, t)
+        return per_example(alpha, x_t) * x_t + per_example(forward_variance.sqrt(), x_t) * output

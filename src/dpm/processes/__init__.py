@@ -1,0 +1,31 @@
+"""q, the forward process: Gaussian or binomial diffusion (2015, Table App.1)."""
+
+from typing import Protocol
+
+from torch import Tensor
+from torch.distributions import Distribution
+
+from dpm.schedules import BetaSchedule
+
+
+class Process(Protocol):
+    """Distributions over one example: log_prob, entropy and kl_divergence have shape (B,), in nats. 0 <= s < t <= T."""
+
+    schedule: BetaSchedule
+
+    def prior(self, like: Tensor) -> Distribution:
+        """pi, the stationary distribution of the kernel and the start of the reverse process."""
+
+    def marginal(self, x_0: Tensor, t: Tensor) -> Distribution:
+        """q(x_t | x_0)."""
+
+    def kernel(self, x_s: Tensor, s: Tensor, t: Tensor) -> Distribution:
+        """q(x_t | x_s)."""
+
+    def posterior(self, x_0: Tensor, x_t: Tensor, s: Tensor, t: Tensor) -> Distribution:
+        """q(x_s | x_t, x_0)."""
+
+
+def per_example(values: Tensor, like: Tensor) -> Tensor:
+    """(B,) -> (B, 1, ..., 1) in like's dtype: the one place where t meets x."""
+    return values.to(like.dtype).reshape(-1, *[1] * (like.ndim - 1))

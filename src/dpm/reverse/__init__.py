@@ -1,0 +1,32 @@
+"""p_theta, the reverse process: the only thing that the bound and the samplers see."""
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+
+from dpm.decoders import Decoder
+from dpm.processes import Process
+
+
+class Reverse(Protocol):
+    """p(x_s | x_t) for 0 <= s < t <= T; owns the process q that it reverses, and q owns the schedule."""
+
+    process: Process
+
+    def __call__(self, x_t: Tensor, s: Tensor, t: Tensor) -> Distribution: ...
+
+
+class ReverseStep(torch.nn.Module):
+    """`step` for s >= 1 and a decoder for s = 0; one batch does one or the other."""
+
+    process: Process
+    decoder: Decoder
+
+    def forward(self, x_t: Tensor, s: Tensor, t: Tensor) -> Distribution:
+        return self.decoder(self, x_t, t) if not s.any() else self.step(x_t, s, t)
+
+    def step(self, x_t: Tensor, s: Tensor, t: Tensor) -> Distribution:
+        """What the model, without its decoder, says about x_s."""
+        raise NotImplementedError

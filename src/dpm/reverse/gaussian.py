@@ -1,0 +1,26 @@
+"""p(x_s | x_t) = N(mu_theta(x_t, t), Sigma_theta(x_t, t)), Sigma diagonal (2015, Table App.1; 2020, section 3.2)."""
+
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from dpm.decoders import Decoder
+from dpm.predictions import Prediction
+from dpm.processes.gaussian import GaussianDiffusion, normal
+from dpm.reverse import ReverseStep
+from dpm.variances import Variance
+
+
+class GaussianReverse(ReverseStep):
+    """The network's output is split by `variance`, and read by `prediction`. network(x_t, t) -> (B, C or 2 C, ...)."""
+
+    def __init__(
+        self, process: GaussianDiffusion, network: nn.Module, prediction: Prediction, variance: Variance, decoder: Decoder
+    ) -> None:
+        super().__init__()
+        self.process: GaussianDiffusion = process
+        self.network, self.prediction, self.variance, self.decoder = network, prediction, variance, decoder
+
+    def step(self, x_t: Tensor, s: Tensor, t: Tensor) -> Distribution:
+        output, variance = self.variance(self.process, self.network(x_t, t), s, t)
+        mean = self.prediction.mean(self.process, output, x_t, s, t, variance)
+        return normal(mean, variance.sqrt())

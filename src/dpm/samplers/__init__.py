@@ -1,0 +1,1 @@
+"""Samplers: generators that walk a reverse process from noise to data."""

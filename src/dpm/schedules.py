@@ -1,0 +1,89 @@
+"""Noise schedules: how much of the data is left at time t. t = 0 is data, t = T is noise."""
+
+import torch
+from torch import Tensor, nn
+
+from dpm.errors import UserError
+
+
+class BetaSchedule(nn.Module):
+    """Variances beta_1..beta_T of the forward steps (2015, section 2.1; 2020, eq. 2), kept in float64.
+
+    alpha_bar_t = prod_{u <= t} (1 - beta_u), alpha_bar_0 = 1 (2020, eq. 4), is a product of up to thousands of factors
+    close to one: it is summed in the logarithm, and 1 - alpha_bar_t is never a difference.
+    """
+
+    initial: Tensor
+
+    def __init__(self, betas: Tensor) -> None:
+        super().__init__()
+        if betas.ndim != 1 or len(betas) == 0 or not bool(((betas > 0) & (betas <= 1)).all()):
+            raise UserError("a schedule needs at least one beta, and each in (0, 1]")
+        self.register_buffer("initial", betas.double())
+
+    @property
+    def betas(self) -> Tensor:
+        """beta_1..beta_T, shape (T,)."""
+        return self.initial
+
+    def __len__(self) -> int:
+        """T, the number of steps."""
+        return len(self.initial)
+
+    def log_alpha_bar(self, t: Tensor) -> Tensor:
+        """log alpha_bar_t for integer t in 0..T, in the shape of t."""
+        betas = self.betas
+        return torch.cat([betas.new_zeros(1), torch.log1p(-betas).cumsum(0)])[t]
+
+    def alpha_bar(self, t: Tensor) -> Tensor:
+        return self.log_alpha_bar(t).exp()
+
+    def forward(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """(alpha_t, sigma_t) = (sqrt(alpha_bar_t), sqrt(1 - alpha_bar_t)) of x_t = alpha_t x_0 + sigma_t eps."""
+        log_alpha_bar = self.log_alpha_bar(t)
+        return (log_alpha_bar / 2).exp(), (-torch.expm1(log_alpha_bar)).sqrt()
+
+
+class LearnedBetaSchedule(BetaSchedule):
+    """beta_t = sigmoid(logit_t) for t >= 2 are trained with the network; beta_1 stays fixed (2015, section 2.4.1).
+
+    Gradients flow through reparameterised draws of x_t, which is the paper's "frozen noise".
+    """
+
+    def __init__(self, initial: BetaSchedule) -> None:
+        super().__init__(initial.betas)
+        if not bool((self.initial[1:] < 1).all()):
+            raise UserError("a learned schedule starts from betas below 1: beta = 1 has no finite logit")
+        self.logits = nn.Parameter(torch.logit(self.initial[1:]))
+
+    @property
+    def betas(self) -> Tensor:
+        return torch.cat([self.initial[:1], self.logits.sigmoid()])
+
+
+def linear(T: int, beta_1: float, beta_T: float) -> BetaSchedule:
+    """beta_t linear in t (2020, section 4: T = 1000, 1e-4 to 0.02)."""
+    return BetaSchedule(torch.linspace(beta_1, beta_T, _steps(T), dtype=torch.float64))
+
+
+def constant_erasure(T: int) -> BetaSchedule:
+    """beta_t = 1 / (T - t + 1): every step erases 1/T of the signal, alpha_bar_t = (T - t) / T (2015, section 2.4.1)."""
+    return BetaSchedule(1 / torch.arange(_steps(T), 0, -1, dtype=torch.float64))
+
+
+def geometric(T: int, beta_1: float, alpha_bar_T: float) -> BetaSchedule:
+    """Noise-to-signal ratio r_t = (1 - alpha_bar_t) / alpha_bar_t in geometric progression from step 1 to step T.
+
+    beta_t = (r_t - r_{t-1}) / (1 + r_t): each step multiplies the noise by the same factor, at every scale of the data.
+    """
+    if not 0 < beta_1 < 1 - alpha_bar_T < 1:
+        raise UserError(f"geometric schedule: 0 < beta_1 < 1 - alpha_bar_T < 1 must hold, got {beta_1=}, {alpha_bar_T=}")
+    first, last = (torch.tensor(sigma2 / (1 - sigma2), dtype=torch.float64) for sigma2 in (beta_1, 1 - alpha_bar_T))
+    r = torch.exp(torch.linspace(float(first.log()), float(last.log()), _steps(T), dtype=torch.float64))
+    return BetaSchedule(torch.diff(r, prepend=r.new_zeros(1)) / (1 + r))
+
+
+def _steps(T: int) -> int:
+    if T < 1:
+        raise UserError(f"a schedule needs at least one step, got T = {T}")
+    return T
