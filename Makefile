@@ -8,7 +8,7 @@ PYTHON ?= $(shell python3.11 --version >/dev/null 2>&1 && echo python3.11 || ech
 TORCH_INDEX_URL ?=
 
 BIN := .venv/bin
-PIP_INSTALL = -m pip --disable-pip-version-check install --quiet $(if $(TORCH_INDEX_URL),--extra-index-url '$(TORCH_INDEX_URL)')
+PIP_INSTALL = -m pip --disable-pip-version-check install -qq $(if $(TORCH_INDEX_URL),--extra-index-url '$(TORCH_INDEX_URL)')
 
 define require_python
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
@@ -48,7 +48,7 @@ lock:  ## bring requirements.lock to the newest versions that pyproject.toml all
 
 .venv/.stamp: pyproject.toml requirements.lock
 	$(require_python)
-	@echo "Installing the pinned dependencies into .venv with $$($(PYTHON) --version): about 0.6 GB to download, 1.8 GB on disk"
+	@echo "Installing the pinned dependencies into .venv with $$($(PYTHON) --version): about 0.4 GB to download and 1.8 GB on disk (far more with a CUDA build of torch)"
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/python $(PIP_INSTALL) -r requirements.lock
 	@$(BIN)/python $(PIP_INSTALL) --no-deps --no-build-isolation -e .
