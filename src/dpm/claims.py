@@ -172,9 +172,7 @@ def _check_same(claim: Claim, m: Measurement) -> None:
     if m.claim not in (None, claim.id):
         raise UserError(f"claim {claim.id}: this measurement belongs to {m.claim}")
     if m.quantity != claim.quantity or unit(m.quantity, m.unit) != claim.amount.unit:
-        raise UserError(
-            f"claim {claim.id}: {m.quantity} in {m.unit} cannot be compared with {claim.quantity} in {claim.unit}"
-        )
+        raise UserError(f"claim {claim.id}: {m.quantity} in {m.unit} cannot be compared with {claim.quantity} in {claim.unit}")
     if not all(map(math.isfinite, (m.value, m.stderr or 0.0))):
         raise UserError(f"claim {claim.id}: measured {m.value} ± {m.stderr}; evaluate the experiment again")
 

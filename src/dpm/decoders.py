@@ -88,5 +88,5 @@ class DiscretizedNormal(Distribution):
         flip = low + high > 0  # measure in the left tail: log Phi is accurate there
         low, high = torch.where(flip, -high, low), torch.where(flip, -low, high)
         upper, lower = torch.special.log_ndtr(high), torch.special.log_ndtr(low)
-        return upper + torch.log(-torch.expm1(lower - upper))
-
+        log_share: Tensor = torch.log(-torch.expm1(lower - upper))
+        return upper + log_share

@@ -1,31 +1,35 @@
 """What the network's output means, and the mean of the reverse step that follows from it (2020, section 3.2)."""
 
-from typing import Protocol
+from abc import ABC, abstractmethod
 
 from torch import Tensor
 
 from dpm.processes import per_example
-from dpm.processes.gaussian import GaussianDiffusion
+from dpm.processes.gaussian import GaussianDiffusion, Step, posterior_mean
 
 
-class Prediction(Protocol):
-    """All tensors are shaped like x_t, times (B,); `variance` is that of the reverse step, for those who need it."""
+class Prediction(ABC):
+    """Tensors are shaped like x_t, times (B,); `step` leads from s to t, and `variance` is that of the reverse step."""
 
-    def mean(self, q: GaussianDiffusion, output: Tensor, x_t: Tensor, s: Tensor, t: Tensor, variance: Tensor) -> Tensor:
+    @abstractmethod
+    def mean(self, q: GaussianDiffusion, output: Tensor, x_t: Tensor, t: Tensor, step: Step, variance: Tensor) -> Tensor:
         """The mean of p(x_s | x_t)."""
 
 
-class DataPrediction(Prediction, Protocol):
+class DataPrediction(Prediction):
     """Outputs that determine x_0: the reverse mean is the posterior's at the predicted x_0. x_0(target(x_0)) == x_0."""
 
+    @abstractmethod
     def target(self, q: GaussianDiffusion, x_0: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         """What a perfect network would output if it knew x_0."""
 
+    @abstractmethod
     def x_0(self, q: GaussianDiffusion, output: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         """The data that the output stands for."""
 
-    def mean(self, q: GaussianDiffusion, output: Tensor, x_t: Tensor, s: Tensor, t: Tensor, variance: Tensor) -> Tensor:
-        return q.posterior_mean(self.x_0(q, output, x_t, t), x_t, s, t)
+    @abstractmethod
+    def mean(self, q: GaussianDiffusion, output: Tensor, x_t: Tensor, t: Tensor, step: Step, variance: Tensor) -> Tensor:
+        return posterior_mean(step, self.x_0(q, output, x_t, t), x_t)
 
 
 class X0(DataPrediction):
@@ -66,11 +70,11 @@ class Mean(DataPrediction):
     """The network predicts mu-tilde, the mean of q(x_{t-1} | x_t, x_0); at t = 1 that is x_0 (2020, Table 2)."""
 
     def target(self, q: GaussianDiffusion, x_0: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
-        return q.posterior_mean(x_0, x_t, t - 1, t)
+        return posterior_mean(q.step(t - 1, t), x_0, x_t)
 
     def x_0(self, q: GaussianDiffusion, output: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
-        on_x_t, on_x_0, _ = (per_example(c, x_t) for c in q.coefficients(t - 1, t))
-        return (output - on_x_t * x_t) / on_x_0
+        step = q.step(t - 1, t)
+        return (output - per_example(step.on_x_t, x_t) * x_t) / per_example(step.on_x_0, x_t)
 
 
 class Clipped(DataPrediction):
@@ -89,13 +93,12 @@ class Clipped(DataPrediction):
 class ForwardPerturbation(Prediction):
     """mu = (x_t - z) (1 - Sigma) + z: the forward step, perturbed by the network (2015, eq. 65)."""
 
-    def mean(self, q: GaussianDiffusion, output: Tensor, x_t: Tensor, s: Tensor, t: Tensor, variance: Tensor) -> Tensor:
+    def mean(self, q: GaussianDiffusion, output: Tensor, x_t: Tensor, t: Tensor, step: Step, variance: Tensor) -> Tensor:
         return (x_t - output) * (1 - variance) + output
 
 
 class ScaledForwardPerturbation(Prediction):
     """mu = alpha_{t|s} x_t + sigma_{t|s} z: the release's form of eq. 65, where z has the scale of the noise at every t."""
 
-    def mean(self, q: GaussianDiffusion, output: Tensor, x_t: Tensor, s: Tensor, t: Tensor, variance: Tensor) -> Tensor:
-        alpha, forward_variance = q.step(s, t)
-        return per_example(alpha, x_t) * x_t + per_example(forward_variance.sqrt(), x_t) * output
+    def mean(self, q: GaussianDiffusion, output: Tensor, x_t: Tensor, t: Tensor, step: Step, variance: Tensor) -> Tensor:
+        return per_example(step.alpha, x_t) * x_t + per_example(step.variance.sqrt(), x_t) * output

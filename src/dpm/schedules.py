@@ -13,13 +13,15 @@ class BetaSchedule(nn.Module):
     close to one: it is summed in the logarithm, and 1 - alpha_bar_t is never a difference.
     """
 
-    initial: Tensor
-
     def __init__(self, betas: Tensor) -> None:
         super().__init__()
         if betas.ndim != 1 or len(betas) == 0 or not bool(((betas > 0) & (betas <= 1)).all()):
             raise UserError("a schedule needs at least one beta, and each in (0, 1]")
         self.register_buffer("initial", betas.double())
+        self.register_buffer("log_alpha_bars", cumulate(self.initial))
+
+    initial: Tensor
+    log_alpha_bars: Tensor
 
     @property
     def betas(self) -> Tensor:
@@ -32,8 +34,7 @@ class BetaSchedule(nn.Module):
 
     def log_alpha_bar(self, t: Tensor) -> Tensor:
         """log alpha_bar_t for integer t in 0..T, in the shape of t."""
-        betas = self.betas
-        return torch.cat([betas.new_zeros(1), torch.log1p(-betas).cumsum(0)])[t]
+        return self.log_alpha_bars[t]
 
     def alpha_bar(self, t: Tensor) -> Tensor:
         return self.log_alpha_bar(t).exp()
@@ -59,6 +60,14 @@ class LearnedBetaSchedule(BetaSchedule):
     @property
     def betas(self) -> Tensor:
         return torch.cat([self.initial[:1], self.logits.sigmoid()])
+
+    def log_alpha_bar(self, t: Tensor) -> Tensor:
+        return cumulate(self.betas)[t]
+
+
+def cumulate(betas: Tensor) -> Tensor:
+    """log alpha_bar_t = sum_{u <= t} log(1 - beta_u) for t = 0..T, shape (T + 1,)."""
+    return torch.cat([betas.new_zeros(1), torch.log1p(-betas).cumsum(0)])
 
 
 def linear(T: int, beta_1: float, beta_T: float) -> BetaSchedule:

@@ -43,7 +43,7 @@ class Learner:
         self.reverse, self.step = reverse, 0
         self.optimizer = optimizer(reverse.parameters())
         self.scheduler = scheduler(self.optimizer)
-        self.ema = AveragedModel(reverse, multi_avg_fn=get_ema_multi_avg_fn(ema_decay))
+        self.ema = AveragedModel(reverse, multi_avg_fn=get_ema_multi_avg_fn(ema_decay))  # type: ignore[no-untyped-call]
         self.ema.n_averaged.fill_(1)
 
     def state_dict(self) -> dict[str, Any]:
@@ -72,7 +72,9 @@ def fit(
         loss.backward()  # type: ignore[no-untyped-call]
         norm = nn.utils.clip_grad_norm_(parameters, clip)
         if not (loss.isfinite() and norm.isfinite()):
-            raise Diverged(f"step {learner.step + 1}: loss {loss.item():.4g}, gradient norm {norm.item():.4g}; weights not updated")
+            raise Diverged(
+                f"step {learner.step + 1}: loss {loss.item():.4g}, gradient norm {norm.item():.4g}; weights not updated"
+            )
         learner.optimizer.step()
         learner.scheduler.step()
         learner.ema.update_parameters(learner.reverse)

@@ -172,7 +172,7 @@ class Quantity:
     steps: tuple[Step, ...] = field(default=(), compare=False)
 
     def __str__(self) -> str:
-        return f"{with_error(self.value, self.stderr)} {self.unit}"
+        return f"{with_error(self.value, self.stderr)} {self.unit}".removesuffix(" 1")
 
     def __lt__(self, other: "Quantity") -> bool:
         _require_same(self.unit, other.unit, "compare")
@@ -219,9 +219,7 @@ def stated(value: float, unit: Unit, where: str, stderr: float | None = None) ->
 def in_measure(quantity: Quantity, measure: Measure) -> Quantity:
     """Nats to bits or back: value * (nats in the old unit) / (nats in the new one)."""
     factor = _nats(quantity.unit.measure, quantity) / _nats(measure, quantity)
-    return _scaled(
-        quantity, factor, replace(quantity.unit, measure=measure), f"in {measure.name}, times {number(factor)}"
-    )
+    return _scaled(quantity, factor, replace(quantity.unit, measure=measure), f"in {measure.name}, times {number(factor)}")
 
 
 def with_sign(quantity: Quantity, sign: Sign) -> Quantity:
@@ -285,6 +283,8 @@ def _free(unit: Unit) -> Unit:
 
 
 def _scaled(quantity: Quantity, factor: float, new: Unit, text: str) -> Quantity:
+    if new == quantity.unit:
+        return quantity
     stderr = None if quantity.stderr is None else abs(factor) * quantity.stderr
     return _noted(Quantity(quantity.value * factor, new, stderr), quantity.steps, text)
 

@@ -6,32 +6,32 @@ import torch
 from torch import Tensor
 
 from dpm.processes import per_example
-from dpm.processes.gaussian import GaussianDiffusion
+from dpm.processes.gaussian import GaussianDiffusion, Step
 
 
 class Variance(Protocol):
-    def __call__(self, q: GaussianDiffusion, output: Tensor, s: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(self, q: GaussianDiffusion, output: Tensor, s: Tensor, step: Step) -> tuple[Tensor, Tensor]:
         """Split the network's output: (what is left for the prediction, the variance, which broadcasts against it)."""
 
 
 class FixedLarge(Variance):
     """sigma_t^2 = beta_t, the upper bound (2020, section 3.2); beta-tilde_2 at the first step."""
 
-    def __call__(self, q: GaussianDiffusion, output: Tensor, s: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        return output, per_example(_with_first_step(q, s, q.step(s, t)[1]), output)
+    def __call__(self, q: GaussianDiffusion, output: Tensor, s: Tensor, step: Step) -> tuple[Tensor, Tensor]:
+        return output, per_example(with_first_step(q, s, step.variance), output)
 
 
 class FixedSmall(Variance):
     """sigma_t^2 = beta-tilde_t, the lower bound (2020, section 3.2); beta-tilde_2 at the first step."""
 
-    def __call__(self, q: GaussianDiffusion, output: Tensor, s: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        return output, per_example(_with_first_step(q, s, q.coefficients(s, t).variance), output)
+    def __call__(self, q: GaussianDiffusion, output: Tensor, s: Tensor, step: Step) -> tuple[Tensor, Tensor]:
+        return output, per_example(with_first_step(q, s, step.posterior_variance), output)
 
 
 class Learned(Variance):
     """The second half of the output's channels is log sigma^2 (2020, Table 2)."""
 
-    def __call__(self, q: GaussianDiffusion, output: Tensor, s: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(self, q: GaussianDiffusion, output: Tensor, s: Tensor, step: Step) -> tuple[Tensor, Tensor]:
         output, z = output.chunk(2, dim=1)
         return output, z.exp()
 
@@ -39,12 +39,12 @@ class Learned(Variance):
 class SigmoidPerturbation(Variance):
     """Sigma = sigmoid(z + logit(beta_t)), z the second half of the output's channels: beta_t, perturbed (2015, eq. 64)."""
 
-    def __call__(self, q: GaussianDiffusion, output: Tensor, s: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(self, q: GaussianDiffusion, output: Tensor, s: Tensor, step: Step) -> tuple[Tensor, Tensor]:
         output, z = output.chunk(2, dim=1)
-        return output, torch.sigmoid(z + per_example(torch.logit(q.step(s, t)[1]), z))
+        return output, torch.sigmoid(z + per_example(torch.logit(step.variance), z))
 
 
-def _with_first_step(q: GaussianDiffusion, s: Tensor, variance: Tensor) -> Tensor:
+def with_first_step(q: GaussianDiffusion, s: Tensor, variance: Tensor) -> Tensor:
     """The step to x_0 has posterior variance 0; the release uses beta-tilde_2 there for both of its fixed variances."""
     one = torch.ones_like(s)
-    return torch.where(s == 0, q.coefficients(one, one + 1).variance, variance)
+    return torch.where(s == 0, q.step(one, one + 1).posterior_variance, variance)

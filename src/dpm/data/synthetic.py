@@ -91,7 +91,7 @@ class SwissRoll(Synthetic):
         A node that is left out is farther from every point of the chunk than its nearest node by a factor exp(-40) in weight.
         """
         coarse = torch.cdist(x, nodes[:: max(1, len(nodes) // 500)]).min(1)
-        for points in coarse.indices.argsort().split(100):
+        for points in coarse.indices.argsort().split(100):  # type: ignore[no-untyped-call]
             reach = (coarse.values[points].max() ** 2 + 80 * variance).sqrt()
             box = x[points].amin(0) - reach, x[points].amax(0) + reach
             near = ((nodes > box[0]) & (nodes < box[1])).all(1).nonzero().squeeze(1)

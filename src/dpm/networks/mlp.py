@@ -1,6 +1,7 @@
 """Multilayer perceptrons for points in a few dimensions."""
 
 import math
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,7 @@ class FourierMLP(nn.Module):
         self.T, self.times = T, times
         self.register_buffer("frequencies", 2.0 ** torch.arange(octaves))
         sizes = [dimensions * (1 + 2 * octaves) + 1 + 2 * times, *[width] * depth]
-        layers = [module for i, o in zip(sizes, sizes[1:], strict=False) for module in (nn.Linear(i, o), nn.SiLU())]
+        layers = [module for i, o in pairwise(sizes) for module in (nn.Linear(i, o), nn.SiLU())]
         self.body = nn.Sequential(*layers)
         self.head = nn.Linear(width, outputs)
         nn.init.zeros_(self.head.weight)

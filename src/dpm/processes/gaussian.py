@@ -10,12 +10,17 @@ from dpm.processes import per_example
 from dpm.schedules import BetaSchedule
 
 
-class Posterior(NamedTuple):
-    """q(x_s | x_t, x_0) = N(on_x_t x_t + on_x_0 x_0, variance), each of shape (B,) and float64."""
+class Step(NamedTuple):
+    """From s to t and, knowing x_0, back: five coefficients of shape (B,), float64.
 
+    x_t = alpha x_s + sqrt(variance) eps;   q(x_s | x_t, x_0) = N(on_x_t x_t + on_x_0 x_0, posterior_variance I).
+    """
+
+    alpha: Tensor
+    variance: Tensor
     on_x_t: Tensor
     on_x_0: Tensor
-    variance: Tensor
+    posterior_variance: Tensor
 
 
 class GaussianDiffusion(nn.Module):
@@ -40,28 +45,25 @@ class GaussianDiffusion(nn.Module):
 
     def kernel(self, x_s: Tensor, s: Tensor, t: Tensor) -> Distribution:
         """q(x_t | x_s) = N(alpha_{t|s} x_s, sigma_{t|s}^2 I)."""
-        alpha, variance = self.step(s, t)
-        return normal(per_example(alpha, x_s) * x_s, per_example(variance.sqrt(), x_s))
+        step = self.step(s, t)
+        return normal(per_example(step.alpha, x_s) * x_s, per_example(step.variance.sqrt(), x_s))
 
     def posterior(self, x_0: Tensor, x_t: Tensor, s: Tensor, t: Tensor) -> Distribution:
         """q(x_s | x_t, x_0) for s >= 1 (2020, eqs. 6-7); at s = 0 it is a point mass and has no density."""
-        return normal(self.posterior_mean(x_0, x_t, s, t), per_example(self.coefficients(s, t).variance.sqrt(), x_t))
+        step = self.step(s, t)
+        return normal(posterior_mean(step, x_0, x_t), per_example(step.posterior_variance.sqrt(), x_t))
 
-    def posterior_mean(self, x_0: Tensor, x_t: Tensor, s: Tensor, t: Tensor) -> Tensor:
-        on_x_t, on_x_0, _ = self.coefficients(s, t)
-        return per_example(on_x_t, x_t) * x_t + per_example(on_x_0, x_t) * x_0
-
-    def step(self, s: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        """(alpha_{t|s}, sigma_{t|s}^2), shape (B,), float64."""
+    def step(self, s: Tensor, t: Tensor) -> Step:
+        """Bayes for two Gaussians; posterior_variance is the beta-tilde of 2020, eq. 7, for s = t - 1."""
         (alpha_s, sigma_s), (alpha_t, sigma_t) = self.schedule(s), self.schedule(t)
-        alpha = alpha_t / alpha_s
-        return alpha, sigma_t**2 - alpha**2 * sigma_s**2
+        alpha, s2, t2 = alpha_t / alpha_s, sigma_s**2, sigma_t**2
+        variance = t2 - alpha**2 * s2
+        return Step(alpha, variance, alpha * s2 / t2, alpha_s * variance / t2, s2 * variance / t2)
 
-    def coefficients(self, s: Tensor, t: Tensor) -> Posterior:
-        """Bayes for two Gaussians; for s = t - 1 the beta-tilde form of 2020, eq. 7."""
-        (alpha_s, sigma_s), (_, sigma_t) = self.schedule(s), self.schedule(t)
-        alpha, variance = self.step(s, t)
-        return Posterior(alpha * sigma_s**2 / sigma_t**2, alpha_s * variance / sigma_t**2, sigma_s**2 * variance / sigma_t**2)
+
+def posterior_mean(step: Step, x_0: Tensor, x_t: Tensor) -> Tensor:
+    """E[x_s | x_t, x_0] (2020, eq. 7)."""
+    return per_example(step.on_x_t, x_t) * x_t + per_example(step.on_x_0, x_t) * x_0
 
 
 def normal(mean: Tensor, std: Tensor) -> Distribution:

@@ -14,13 +14,19 @@ class GaussianReverse(ReverseStep):
     """The network's output is split by `variance`, and read by `prediction`. network(x_t, t) -> (B, C or 2 C, ...)."""
 
     def __init__(
-        self, process: GaussianDiffusion, network: nn.Module, prediction: Prediction, variance: Variance, decoder: Decoder
+        self,
+        process: GaussianDiffusion,
+        network: nn.Module,
+        prediction: Prediction,
+        variance: Variance,
+        decoder: Decoder,
     ) -> None:
         super().__init__()
         self.process: GaussianDiffusion = process
         self.network, self.prediction, self.variance, self.decoder = network, prediction, variance, decoder
 
     def step(self, x_t: Tensor, s: Tensor, t: Tensor) -> Distribution:
-        output, variance = self.variance(self.process, self.network(x_t, t), s, t)
-        mean = self.prediction.mean(self.process, output, x_t, s, t, variance)
+        step = self.process.step(s, t)
+        output, variance = self.variance(self.process, self.network(x_t, t), s, step)
+        mean = self.prediction.mean(self.process, output, x_t, t, step, variance)
         return normal(mean, variance.sqrt())

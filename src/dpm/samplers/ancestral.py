@@ -1,6 +1,7 @@
 """Ancestral sampling from the reverse process (2015, section 2.2; 2020, algorithm 2)."""
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -18,7 +19,7 @@ def ancestral(reverse: Reverse, x_T: Tensor, steps: Sequence[int]) -> Iterator[T
     if list(steps) != sorted(set(steps), reverse=True) or steps[0] != len(reverse.process.schedule) or steps[-1] != 0:
         raise UserError(f"a sampling grid decreases from T = {len(reverse.process.schedule)} to 0, got {list(steps)[:6]}...")
     x, one = x_T, torch.ones(len(x_T), dtype=torch.long, device=x_T.device)
-    for t, s in zip(steps, steps[1:], strict=False):
+    for t, s in pairwise(steps):
         p = reverse(x, one * s, one * t)
         x = p.sample() if s > 0 else p.mode
         yield x
