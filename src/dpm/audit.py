@@ -15,6 +15,7 @@ import numpy as np
 from scipy.integrate import quad
 
 from dpm.claims import Claim
+from dpm.errors import UserError
 from dpm.units import (
     BITS,
     DIM,
@@ -91,7 +92,7 @@ class Identity:
 
     @property
     def gap(self) -> float:
-        return (self.expected - self.computed).value
+        return self.expected.gap(self.computed)
 
     @property
     def holds(self) -> bool:
@@ -138,7 +139,10 @@ def pick(claims: Claims, folder: str, *names: str) -> tuple[Claim, ...]:
 
 def identities(claims: Claims) -> tuple[Identity, ...]:
     """Every identity of the audit, computed from the claims."""
-    return tuple(identity for audit in AUDITS for identity in audit(claims))
+    try:
+        return tuple(identity for audit in AUDITS for identity in audit(claims))
+    except KeyError as error:
+        raise UserError(f"the audit needs the claim {error}, which conf/claims does not hold") from error
 
 
 def bits_per_dim_audit(claims: Claims) -> BitsPerDimAudit:

@@ -121,7 +121,7 @@ def verdict(claim: Claim, measurements: Sequence[Measurement], tier: str) -> Ver
     if not measurements:
         return Verdict("pending", None, None, 0, None, "not measured yet")
     ours, text = _over_seeds(claim, measurements)
-    gap = (ours - claim.amount).value
+    gap = ours.gap(claim.amount)
     n, seeds = min(m.n for m in measurements), len(measurements)
     differences = _differences(claim, measurements, tier)
     if any(key not in REDUCING for key in differences):

@@ -182,6 +182,11 @@ class Quantity:
         _require_same(self.unit, other.unit, "compare")
         return self.value <= other.value
 
+    def gap(self, other: "Quantity") -> float:
+        """How far self lies above other, both in the very same unit: the number that a comparison prints."""
+        _require_same(self.unit, other.unit, "compare")
+        return self.value - other.value
+
     def __sub__(self, other: "Quantity") -> "Quantity":
         """point - point = difference - difference = difference; point - difference = point."""
         _require_same(_free(self.unit), _free(other.unit), "subtract")
