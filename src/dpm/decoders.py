@@ -14,7 +14,8 @@ from dpm.processes import Process
 class Stepwise(Protocol):
     """A reverse process as its decoder sees it: `step` is what the network says about p(x_s | x_t), at s = 0 too."""
 
-    process: Process
+    @property
+    def process(self) -> Process: ...
 
     def step(self, x_t: Tensor, s: Tensor, t: Tensor) -> Distribution: ...
 
@@ -88,5 +89,5 @@ class DiscretizedNormal(Distribution):
         flip = low + high > 0  # measure in the left tail: log Phi is accurate there
         low, high = torch.where(flip, -high, low), torch.where(flip, -low, high)
         upper, lower = torch.special.log_ndtr(high), torch.special.log_ndtr(low)
-        log_share: Tensor = torch.log(-torch.expm1(lower - upper))
-        return upper + log_share
+        log_mass: Tensor = upper + torch.log(-torch.expm1(lower - upper))
+        return log_mass

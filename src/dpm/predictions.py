@@ -27,7 +27,6 @@ class DataPrediction(Prediction):
     def x_0(self, q: GaussianDiffusion, output: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         """The data that the output stands for."""
 
-    @abstractmethod
     def mean(self, q: GaussianDiffusion, output: Tensor, x_t: Tensor, t: Tensor, step: Step, variance: Tensor) -> Tensor:
         return posterior_mean(step, self.x_0(q, output, x_t, t), x_t)
 

@@ -13,7 +13,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,10 @@ class Measurement:
     parts: Mapping[str, float] = field(default_factory=dict)
     ceiling: float | None = None
     oracle: float | None = None
+
+    def with_protocol(self, shared: Mapping[str, Scalar]) -> "Measurement":
+        """The same number, with what all measurements of its run have in common added to its protocol."""
+        return replace(self, protocol={**shared, **self.protocol})
 
 
 @dataclass(frozen=True)

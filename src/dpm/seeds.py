@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-TRAINING, VALIDATION, HELD_OUT, EVALUATION, SAMPLING = range(5)
+TRAINING, VALIDATION, HELD_OUT, EVALUATION, SAMPLING, INITIALISATION = range(6)
 
 
 def mix(*entropy: int) -> int:
@@ -13,3 +13,10 @@ def mix(*entropy: int) -> int:
 
 def generator(*entropy: int) -> torch.Generator:
     return torch.Generator().manual_seed(mix(*entropy))
+
+
+def seed_everything(*entropy: int) -> None:
+    """Seed the generators that draws without an explicit one use. (torch.manual_seed does the same, at 2 ms a call.)"""
+    torch.default_generator.manual_seed(mix(*entropy))
+    if torch.cuda.is_available():
+        torch.cuda.manual_seed_all(mix(*entropy))

@@ -66,7 +66,7 @@ def fit(
     """
     parameters = list(learner.reverse.parameters())
     while learner.step < steps:
-        torch.manual_seed(seeds.mix(seed, seeds.TRAINING, learner.step))
+        seeds.seed_everything(seed, seeds.TRAINING, learner.step)
         loss = objective(learner.reverse, data.batch(batch_size, seed, learner.step)).mean()
         learner.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]

@@ -14,3 +14,8 @@ class Data(Protocol):
 
     def held_out(self, n: int) -> Tensor:
         """The first n held-out examples: the same ones for every seed and every model."""
+
+
+class KnownDensity(Data, Protocol):
+    def log_density(self, x: Tensor, alpha: float, sigma: float) -> Tensor:
+        """log q(x) of alpha x_0 + sigma eps, in nats, shape (B,); alpha = 1, sigma = 0 is the data's own."""

@@ -27,8 +27,10 @@ class FourierMLP(nn.Module):
     frequencies: Tensor
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        """Features in the precision of x, layers in that of the weights, output in the precision of x."""
         angles = (x[..., None] * self.frequencies).flatten(1)
         tau = (t.to(x.dtype) / self.T)[:, None]
         phases = math.pi * tau * torch.arange(1, self.times + 1, dtype=x.dtype, device=x.device)
-        features = [x, angles.sin(), angles.cos(), tau, phases.sin(), phases.cos()]
-        return self.head(self.body(torch.cat(features, 1)))  # type: ignore[no-any-return]
+        features = torch.cat([x, angles.sin(), angles.cos(), tau, phases.sin(), phases.cos()], 1)
+        output: Tensor = self.head(self.body(features.to(self.head.weight.dtype)))
+        return output.to(x.dtype)

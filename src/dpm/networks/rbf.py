@@ -19,5 +19,6 @@ class NormalizedRBF(nn.Module):
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         squared = (x[:, None] - self.centres).square().sum(-1)
-        phi = torch.softmax(-squared / (2 * (2 * self.log_widths).exp()), dim=1)
-        return torch.bmm(phi[:, None], self.weights[t - 1]).squeeze(1) + self.biases[t - 1]
+        phi = torch.softmax(-squared / (2 * (2 * self.log_widths).exp()), dim=1).to(self.weights.dtype)
+        output = torch.bmm(phi[:, None], self.weights[t - 1]).squeeze(1) + self.biases[t - 1]
+        return output.to(x.dtype)

@@ -13,7 +13,8 @@ from dpm.processes import Process
 class Reverse(Protocol):
     """p(x_s | x_t) for 0 <= s < t <= T; owns the process q that it reverses, and q owns the schedule."""
 
-    process: Process
+    @property
+    def process(self) -> Process: ...
 
     def __call__(self, x_t: Tensor, s: Tensor, t: Tensor) -> Distribution: ...
 

@@ -1,0 +1,19 @@
+"""Evaluate an experiment: python experiments/evaluate.py experiment=sohl_dickstein_2015/swiss_roll seed=0 [key=value ...]
+
+The weights are those that the same overrides trained, or else those shipped in results/, or `weights=file.safetensors`.
+"""
+
+import hydra
+from omegaconf import DictConfig
+
+from dpm import app, runs
+
+
+@hydra.main(version_base="1.3", config_path="../conf", config_name="evaluate")
+@app.job
+def main(config: DictConfig) -> None:
+    runs.evaluate(runs.Run(config, app.overrides()))
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,61 @@
+"""What all entrypoints share: a user's mistake ends in one line and a non-zero status, never in a traceback."""
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from functools import wraps
+from types import FrameType
+from typing import Any
+
+import yaml
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from dpm.errors import UserError
+
+
+def run(main: Callable[[], Any]) -> None:
+    """Call a Hydra main function; exit 2 after a mistake of the user, 130 or 143 when stopped from outside."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # let exceptions through to here
+    signal.signal(signal.SIGTERM, _stop)
+    try:
+        main()
+    except (UserError, HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
+        fail(error)
+    except KeyboardInterrupt:
+        print("stopped; the same command resumes from the last checkpoint", file=sys.stderr)
+        sys.exit(130)
+
+
+def job(main: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
+    """Decorate a job: alone it fails with one line; in a sweep Hydra goes on with the other jobs and fails at the end."""
+
+    @wraps(main)  # Hydra finds conf/ beside the file that defines main
+    def wrapped(config: DictConfig) -> Any:
+        try:
+            return main(config)
+        except UserError as error:
+            if HydraConfig.get().mode is RunMode.MULTIRUN:
+                raise
+            return fail(error)
+
+    return wrapped
+
+
+def fail(error: Exception) -> None:
+    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    sys.exit(2)
+
+
+def overrides() -> list[str]:
+    """What the user changed on the command line, e.g. ["optimizer.lr=0.01", "seed=1"]."""
+    return list(HydraConfig.get().overrides.task)
+
+
+def _stop(signum: int, frame: FrameType | None) -> None:
+    print("terminated; the same command resumes from the last checkpoint", file=sys.stderr)
+    sys.exit(128 + signum)

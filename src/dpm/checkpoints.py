@@ -1,0 +1,58 @@
+"""Checkpoints that survive being killed: written beside, flushed, renamed; each with its SHA-256; the last two are kept."""
+
+import io
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dpm.errors import UserError
+from dpm.records import sha256, write_atomically
+
+KEPT = 2
+
+
+def save(folder: Path, step: int, state: dict[str, Any]) -> Path:
+    """`folder/step-<step>.pt`. Its checksum is on disk before it, so a checkpoint without one is never a good one."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    path = folder / f"step-{step:09d}.pt"
+    write_atomically(_checksum(path), sha256(buffer.getvalue()).encode())
+    write_atomically(path, buffer.getvalue())
+    for old in _newest_first(folder)[KEPT:]:
+        old.unlink()
+        _checksum(old).unlink(missing_ok=True)
+    return path
+
+
+def load(path: Path) -> dict[str, Any]:
+    """The state in `path`, if its bytes are those that were saved."""
+    if not path.is_file():
+        raise UserError(f"no checkpoint at {path}; train first, or give the path of one")
+    content, checksum = path.read_bytes(), _checksum(path)
+    if not checksum.is_file() or sha256(content) != checksum.read_text():
+        raise UserError(f"checkpoint {path} is damaged: its SHA-256 is not the recorded one; delete it or restore a copy")
+    state: dict[str, Any] = torch.load(io.BytesIO(content), weights_only=True)
+    return state
+
+
+def load_newest(folder: Path) -> tuple[dict[str, Any] | None, list[str]]:
+    """The newest undamaged state (None if there never was a checkpoint), and what was wrong with newer ones."""
+    complaints: list[str] = []
+    for path in _newest_first(folder):
+        try:
+            return load(path), complaints
+        except UserError as error:
+            complaints.append(str(error))
+    if complaints:
+        raise UserError(complaints[0])
+    return None, []
+
+
+def _newest_first(folder: Path) -> list[Path]:
+    return sorted((p for p in folder.glob("step-*.pt") if re.fullmatch(r"step-\d+\.pt", p.name)), reverse=True)
+
+
+def _checksum(path: Path) -> Path:
+    return path.with_suffix(".sha256")

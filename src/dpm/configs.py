@@ -1,0 +1,97 @@
+"""From a Hydra configuration to objects: what Hydra accepts without a word is refused here in one line."""
+
+import inspect
+import json
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from hydra.errors import InstantiationException
+from hydra.utils import get_object, instantiate
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from dpm.errors import UserError
+from dpm.records import sha256
+
+HYDRA_KEYS = {"_target_", "_partial_", "_args_", "_recursive_", "_convert_"}
+NOT_THE_EXPERIMENT = ("tracker", "outputs", "results", "weights", "evaluators", "protocol", "tiers", "tier", "budget")
+
+
+def resolved(config: DictConfig) -> dict[str, Any]:
+    """The configuration as plain containers, checked: no unknown key, no number that is not finite."""
+    try:
+        plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        raise UserError(f"configuration: {' '.join(str(error).split())}") from error
+    assert isinstance(plain, dict)
+    for path, node in _mappings("", plain):
+        _check_keys(path, node)
+        for key, value in node.items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise UserError(f"{path}{key} = {value}: give a finite number")
+    return {str(key): value for key, value in plain.items()}
+
+
+def known_keys(config: dict[str, Any], known: set[str]) -> None:
+    """Refuse top-level keys that nothing reads (`+typo=1` passes Hydra)."""
+    for key in sorted(set(config) - known):
+        raise UserError(f"unknown configuration key {key!r}; known: {', '.join(sorted(known))}")
+
+
+def build(config: dict[str, Any], key: str) -> Any:
+    """Instantiate config[key]; a constructor's complaint comes back as one line that names the key."""
+    try:
+        return instantiate(config[key], _convert_="all")
+    except InstantiationException as error:
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        where = str(error).rsplit("full_key: ", 1)
+        full_key = ".".join(part for part in (key, where[1].strip() if len(where) > 1 else "") if part)
+        raise UserError(f"{full_key}: {' '.join(str(cause).split())}") from error
+
+
+def digest(config: dict[str, Any]) -> str:
+    """SHA-256 of what decides the trained weights: not where files go, who watches, or how it is evaluated."""
+    return sha256(json.dumps(essential(config), sort_keys=True).encode())
+
+
+def essential(config: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in config.items() if key not in NOT_THE_EXPERIMENT}
+
+
+def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """`key: old -> new` for every leaf in which two configurations differ."""
+    one, other = (dict(_leaves("", essential(c))) for c in (old, new))
+    return [f"{k}: {one.get(k)} -> {other.get(k)}" for k in sorted(one.keys() | other.keys()) if one.get(k) != other.get(k)]
+
+
+def _check_keys(path: str, node: dict[Any, Any]) -> None:
+    """The keys of a node with a `_target_` are the parameters of its constructor."""
+    if "_target_" not in node:
+        return
+    target = get_object(node["_target_"])
+    parameters = inspect.signature(target).parameters
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return
+    for key in sorted(set(map(str, node)) - HYDRA_KEYS - set(parameters)):
+        raise UserError(f"unknown configuration key {path}{key}; {node['_target_']} takes: {', '.join(parameters)}")
+
+
+def _mappings(path: str, node: Any) -> Iterator[tuple[str, dict[Any, Any]]]:
+    if isinstance(node, dict):
+        yield path, node
+        for key, value in node.items():
+            yield from _mappings(f"{path}{key}.", value)
+    elif isinstance(node, list):
+        for index, value in enumerate(node):
+            yield from _mappings(f"{path}{index}.", value)
+
+
+def _leaves(path: str, node: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(node, dict):
+        for key, value in node.items():
+            yield from _leaves(f"{path}.{key}" if path else str(key), value)
+    else:
+        yield path, node

@@ -1,0 +1,25 @@
+"""Evaluators: (reverse, data, x_0) -> measurements and the arrays that figures are drawn from."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from torch import Tensor
+
+from dpm.data import Data
+from dpm.records import Measurement
+from dpm.reverse import Reverse
+
+Arrays = Mapping[str, "np.ndarray[Any, Any]"]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    measurements: tuple[Measurement, ...] = ()
+    arrays: Arrays = field(default_factory=dict)
+
+
+class Evaluator(Protocol):
+    def __call__(self, reverse: Reverse, data: Data, x_0: Tensor, seed: int) -> Evaluation:
+        """Evaluate on the examples x_0; every draw is a function of `seed`, so two models see the same noise."""

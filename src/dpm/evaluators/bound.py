@@ -1,0 +1,120 @@
+"""The bound on given examples, every term of it, with its standard error: K, K - L_null and the terms per time step."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dpm import seeds
+from dpm.bound import Edges, transition
+from dpm.data import Data
+from dpm.errors import UserError
+from dpm.evaluators import Arrays, Evaluation
+from dpm.records import Measurement, Scalar, standard_error
+from dpm.reverse import Reverse
+
+NATS_PER_BIT = math.log(2)
+
+
+@dataclass(frozen=True)
+class Terms:
+    """The T - 1 transitions on n examples, in bits: their sum per example, and per time step mean and standard error."""
+
+    total: Tensor  # (n,)
+    mean: Tensor  # (T - 1,), t = 2..T
+    stderr: Tensor  # (T - 1,)
+
+
+@torch.no_grad()
+def all_terms(reverse: Reverse, x_0: Tensor, draws: int, batch_size: int, seed: int) -> Terms:
+    """Every transition of every example, each the mean over `draws` fresh x_t; memory grows with neither n T nor draws.
+
+    Noise depends on (seed, t, draw, batch) only: two models, or a model and its oracle, can be compared draw by draw.
+    """
+    total, means, errors = torch.zeros(len(x_0), dtype=torch.float64), [], []
+    for t in range(2, len(reverse.process.schedule) + 1):
+        term = sum(torch.cat(_one_draw(reverse, x_0, t, batch_size, seed, draw)) for draw in range(draws)) / draws
+        assert isinstance(term, Tensor)
+        total += term
+        means.append(term.mean())
+        errors.append(term.std() / math.sqrt(len(term)))
+    return Terms(total, torch.stack(means), torch.stack(errors))
+
+
+def _one_draw(reverse: Reverse, x_0: Tensor, t: int, batch_size: int, seed: int, draw: int) -> list[Tensor]:
+    terms = []
+    for index, batch in enumerate(x_0.split(batch_size)):  # type: ignore[no-untyped-call]
+        seeds.seed_everything(seed, seeds.EVALUATION, t, draw, index)
+        times = torch.full((len(batch),), t, dtype=torch.long, device=batch.device)
+        terms.append(transition(reverse, batch, times).double().cpu() / NATS_PER_BIT)
+    return terms
+
+
+class AllTerms:
+    """K by all terms, once for each edge convention in `edges`, beside what the oracle reaches on the same draws.
+
+    `oracle(process=, data=)` makes the oracle for the very schedule in use. `claims[name]` maps "K" and "K_minus_null" with
+    the edges of that name to the claims they answer. `unit` is that of one example ("bits", "bits/sequence").
+    """
+
+    def __init__(
+        self,
+        edges: Mapping[str, Edges],
+        unit: str,
+        draws: int,
+        batch_size: int,
+        oracle: Callable[..., Reverse] | None = None,
+        claims: Mapping[str, Mapping[str, str]] | None = None,
+    ) -> None:
+        if draws < 1 or batch_size < 1:
+            raise UserError(f"draws and batch_size are at least 1, got {draws=}, {batch_size=}")
+        self.edges, self.unit, self.draws, self.batch_size = edges, unit, draws, batch_size
+        self.oracle, self.claims = oracle, claims or {}
+
+    def __call__(self, reverse: Reverse, data: Data, x_0: Tensor, seed: int) -> Evaluation:
+        terms = all_terms(reverse, x_0, self.draws, self.batch_size, seed)
+        if self.oracle is None:
+            return self.evaluation(reverse, x_0, terms, terms, {})
+        best = all_terms(self.oracle(process=reverse.process, data=data), x_0, self.draws, self.batch_size, seed)
+        return self.evaluation(reverse, x_0, terms, best, _arrays("oracle_term", best))
+
+    @torch.no_grad()
+    def evaluation(self, reverse: Reverse, x_0: Tensor, terms: Terms, best: Terms, arrays: Arrays) -> Evaluation:
+        null = reverse.process.prior(x_0).log_prob(x_0) / NATS_PER_BIT
+        measurements = []
+        for name, edges in self.edges.items():
+            prior, reconstruction = (edge / NATS_PER_BIT for edge in edges(reverse, x_0))
+            K, oracle = (-(prior + t.total + reconstruction) for t in (terms, best))
+            parts = {"prior": prior, "transitions": terms.total, "reconstruction": reconstruction}
+            of_oracle = {"oracle": float(oracle.mean())} if self.oracle else {}
+            gain_of_oracle = {"oracle": float((oracle - null).mean())} if self.oracle else {}
+            claims = self.claims.get(name, {})
+            measurements += [
+                self.measurement("log_likelihood_bound", K, name, claims.get("K"), parts=_means(parts), **of_oracle),
+                self.measurement("gain_over_null", K - null, name, claims.get("K_minus_null"), **gain_of_oracle),
+            ]
+            if self.oracle:
+                measurements += [
+                    self.measurement("oracle_log_likelihood_bound", oracle, name),
+                    self.measurement("gain_over_oracle", K - oracle, name),
+                ]
+        return Evaluation(tuple(measurements), {**_arrays("term", terms), **arrays})
+
+    def measurement(self, quantity: str, values: Tensor, edges: str, claim: str | None = None, **details: Any) -> Measurement:
+        array = values.double().cpu().numpy()
+        protocol: dict[str, Scalar] = {"edges": edges, "terms": "all", "draws": self.draws}
+        error = standard_error(array)
+        return Measurement(quantity, float(array.mean()), error, len(array), self.unit, protocol, claim, **details)
+
+
+def _means(parts: Mapping[str, Tensor]) -> dict[str, float]:
+    return {name: float(values.mean()) for name, values in parts.items()}
+
+
+def _arrays(prefix: str, terms: Terms) -> dict[str, np.ndarray[Any, Any]]:
+    times = np.arange(2, len(terms.mean) + 2)
+    return {"term_times": times, f"{prefix}_mean": terms.mean.numpy(), f"{prefix}_stderr": terms.stderr.numpy()}

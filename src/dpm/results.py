@@ -1,0 +1,97 @@
+"""The results folder as a whole: which runs lie where, and means over their seeds.
+
+`results/<paper>/<experiment>/seed<k>.json` is a run of the experiment as configured, `.../<overrides>/seed<k>.json` one
+with other settings. Beside the record lie the arrays that its figures are drawn from, `seed<k>.npz`.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import numpy as np
+
+from dpm.errors import UserError
+from dpm.records import Measurement, Record, Scalar, standard_error
+
+
+@dataclass(frozen=True)
+class Run:
+    """One record and the folder that it lies in, relative to the results: "ho_2020/cifar10_simple"."""
+
+    folder: str
+    record: Record
+    arrays: Path
+
+    @property
+    def name(self) -> str:
+        return f"{self.folder}/seed{self.record.seed}"
+
+
+class Results:
+    """Every record below `root`, read once."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        paths = sorted(root.glob("*/**/seed*.json"), key=lambda path: (path.parent, len(path.name), path.name))
+        self.runs = tuple(self._run(path) for path in paths)
+
+    def of(self, folder: str) -> tuple[Run, ...]:
+        """The runs in just this folder, by seed."""
+        return tuple(run for run in self.runs if run.folder == folder)
+
+    def folders(self, pattern: str) -> list[str]:
+        """Folders with runs that match a shell pattern such as "sohl_dickstein_2015/swiss_roll/beta_1=*"."""
+        return sorted({run.folder for run in self.runs if fnmatchcase(run.folder, pattern)})
+
+    def _run(self, path: Path) -> Run:
+        record, folder = Record.load(path), path.parent.relative_to(self.root).as_posix()
+        if path.stem != f"seed{record.seed}" or not f"{folder}/".startswith(f"{record.experiment}/"):
+            raise UserError(f"{path}: holds seed {record.seed} of {record.experiment}; evaluate it again where it belongs")
+        return Run(folder, record, path.with_suffix(".npz"))
+
+
+@dataclass(frozen=True)
+class Mean:
+    """One measurement over its seeds; `stderr` is None if no seed states an error and there is only one."""
+
+    value: float
+    stderr: float | None
+    n: int
+    seeds: int
+    unit: str
+    ceiling: float | None
+    oracle: float | None
+
+
+def over_seeds(measurements: Sequence[Measurement]) -> Mean:
+    """The mean over S seeds, with stderr = sqrt(spread^2 / S + mean of the within-seed variances), as in `dpm.claims`.
+
+    n is the least number of examples; ceiling and oracle are means over the seeds that have them.
+    """
+    if len({m.unit for m in measurements}) != 1:
+        raise UserError(f"{measurements[0].quantity}: no mean over the units {sorted({m.unit for m in measurements})}")
+    values = np.array([m.value for m in measurements])
+    errors = [m.stderr for m in measurements if m.stderr is not None]
+    parts = [standard_error(values)] if len(values) > 1 else []
+    parts += [float(np.sqrt(np.mean(np.square(errors))))] if errors else []
+    ceiling, oracle = (_mean([getattr(m, name) for m in measurements]) for name in ("ceiling", "oracle"))
+    stderr = math.hypot(*parts) if parts else None
+    n, unit = min(m.n for m in measurements), measurements[0].unit
+    return Mean(float(values.mean()), stderr, n, len(values), unit, ceiling, oracle)
+
+
+def grouped(runs: Iterable[Run]) -> dict[tuple[str, frozenset[tuple[str, Scalar]]], list[Measurement]]:
+    """The measurements of several seeds by quantity and protocol, the seed apart, in the order of the first record."""
+    groups: dict[tuple[str, frozenset[tuple[str, Scalar]]], list[Measurement]] = {}
+    for run in runs:
+        for m in run.record.measurements:
+            protocol = frozenset((key, value) for key, value in m.protocol.items() if key != "seed")
+            groups.setdefault((m.quantity, protocol), []).append(m)
+    return groups
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None

@@ -1,0 +1,271 @@
+"""One training run or evaluation in its folder: what is written, when it is resumed, and when it is refused.
+
+A run's folder is outputs/<experiment>/<overrides>/seed<k>: single runs and sweeps share it, so a sweep that is started
+again goes on where it stopped, and `evaluate` finds the weights that the same overrides trained. It holds config.json,
+metrics.jsonl (the record of the training), checkpoints, and done.json once the run is complete.
+"""
+
+import fcntl
+import json
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.torch
+import torch
+from omegaconf import DictConfig
+from torch import nn
+from tqdm import tqdm
+
+from dpm import checkpoints, configs, seeds
+from dpm.errors import UserError
+from dpm.evaluators import Evaluation
+from dpm.records import Record, Scalar, provenance, save_arrays, write_atomically
+from dpm.training import Learner, fit
+
+HOUSEKEEPING = ("experiment", "seed", "tracker", "outputs", "results", "weights", "evaluators", "protocol")
+
+
+def variant(overrides: Sequence[str]) -> str:
+    """The part of a folder's name that says what was changed: "optimizer.lr=0.01,tier=smoke"; housekeeping left out."""
+    changed = [o.lstrip("+~") for o in overrides]
+    kept = [o for o in changed if o.split("=")[0].split("@")[0].split(".")[0] not in HOUSEKEEPING]
+    return ",".join(sorted(kept)).replace("/", "-")
+
+
+def refuse_additions(overrides: Sequence[str], config: dict[str, Any]) -> None:
+    """`+key=value` adds a key that nothing reads, unless a constructor (a node with _target_) takes it, and says so."""
+    for override in overrides:
+        key = override.lstrip("+~").split("=")[0]
+        node: Any = config
+        for part in key.split(".")[:-1]:
+            node = node.get(part, {}) if isinstance(node, dict) else {}
+        if override[0] in "+~" and "_target_" not in node:
+            raise UserError(f"{override}: nothing reads a key {key!r} that is not in the configuration; see --cfg job")
+
+
+class Run:
+    """The folder of one (experiment, overrides, seed), with its resolved and checked configuration."""
+
+    def __init__(self, config: DictConfig, overrides: Sequence[str]) -> None:
+        self.config = configs.resolved(config)
+        refuse_additions(overrides, self.config)
+        self.name, self.seed, self.variant = self.config["name"], self.config["seed"], variant(overrides)
+        if self.config["threads"] is not None:
+            torch.set_num_threads(self.config["threads"])
+        if not isinstance(self.seed, int) or self.seed < 0:
+            raise UserError(f"seed = {self.seed}: give a whole number that is not negative")
+        self.folder = Path(self.config["outputs"], self.name, self.variant, f"seed{self.seed}")
+        self.record = Path(self.config["results"], self.name, self.variant, f"seed{self.seed}.json")
+
+    @property
+    def done(self) -> Path:
+        return self.folder / "done.json"
+
+    def reverse(self) -> nn.Module:
+        """A freshly initialised reverse process; its weights are a function of the seed."""
+        seeds.seed_everything(self.seed, seeds.INITIALISATION)
+        reverse: nn.Module = configs.build(self.config, "reverse")
+        return reverse.to(self.config["device"])
+
+    def evaluate(self, which: str, reverse: nn.Module, n: int, data: Any) -> Evaluation:
+        """All evaluators of the group `which` ("validation" or "evaluators") on their n examples."""
+        x_0 = (data.validation(n) if which == "validation" else data.held_out(n)).to(self.config["device"])
+        parts = [e(reverse.eval(), data, x_0, self.seed) for e in configs.build(self.config, which).values()]
+        arrays = {key: array for part in parts for key, array in part.arrays.items()}
+        return Evaluation(tuple(m for part in parts for m in part.measurements), arrays)
+
+
+def train(run: Run) -> dict[str, Any]:
+    """Train, or go on training, until the configured number of steps is done; returns the content of done.json."""
+    plan, data, learner = run.config["training"], configs.build(run.config, "data"), make_learner(run)
+    objective, mirror = configs.build(run.config, "objective"), configs.build(run.config, "tracker")
+    with locked(run.folder):
+        refuse_other_configuration(run)
+        if run.done.is_file():
+            print(f"{run.folder}: finished before; nothing to do")
+            return read_json(run.done)
+        state, complaints = checkpoints.load_newest(run.folder)
+        for complaint in complaints:
+            print(f"warning: {complaint}; going on from an older one", file=sys.stderr)
+        if state is not None:
+            learner.load_state_dict(state)
+        write_json(run.folder / "config.json", run.config)
+        metrics = Metrics(run.folder / "metrics.jsonl", learner.step)
+        mirror.start(run.folder.absolute(), f"{run.variant or 'default'}/seed{run.seed}", run.name, run.config)
+        try:
+            steps = fit(learner, data, objective, plan["steps"], plan["batch_size"], run.seed, plan["clip"])
+            _follow(run, learner, data, steps, metrics, mirror)
+            if metrics.last.get("validated") != plan["steps"]:
+                _validate(run, learner, data, metrics, mirror)
+        finally:
+            mirror.finish()
+        last = {key: metrics.last[key] for key in ("quantity", "value", "stderr", "unit")}
+        done = {"config_sha256": configs.digest(run.config), "seed": run.seed, **last, "budget": budget(run, metrics.seconds)}
+        write_json(run.done, done)
+        return done
+
+
+def make_learner(run: Run) -> Learner:
+    optimizer, scheduler = configs.build(run.config, "optimizer"), configs.build(run.config, "scheduler")
+    try:
+        return Learner(run.reverse(), optimizer, scheduler, run.config["training"]["ema_decay"])
+    except ValueError as error:  # torch's optimizers check their own numbers
+        raise UserError(f"optimizer: {error}") from error
+
+
+def _follow(run: Run, learner: Learner, data: Any, steps: Iterator[Any], metrics: "Metrics", mirror: Any) -> None:
+    """Log, validate and save at their intervals while the training runs; an interrupt saves, too."""
+    plan, losses = run.config["training"], []
+    bar = tqdm(steps, total=plan["steps"], initial=learner.step, mininterval=1, disable=not sys.stderr.isatty(), unit="step")
+    try:
+        for progress in bar:
+            losses.append(progress.loss)
+            if progress.step % plan["log_every"] == 0:
+                rate = learner.scheduler.get_last_lr()[0]
+                mean = sum(losses) / len(losses)
+                row = {"loss": mean, "gradient_norm": progress.gradient_norm, "learning_rate": float(rate)}
+                mirror.log(metrics.add(progress.step, row))
+                losses.clear()
+            if progress.step % plan["validate_every"] == 0:
+                _validate(run, learner, data, metrics, mirror)
+            if progress.step % plan["checkpoint_every"] == 0 or progress.step == plan["steps"]:
+                checkpoints.save(run.folder, learner.step, learner.state_dict())
+    except (KeyboardInterrupt, SystemExit):
+        checkpoints.save(run.folder, learner.step, learner.state_dict())
+        raise
+
+
+def _validate(run: Run, learner: Learner, data: Any, metrics: "Metrics", mirror: Any) -> None:
+    """Evaluate the averaged weights on validation examples; the first measurement is the one that a sweep compares."""
+    evaluation = run.evaluate("validation", learner.ema.module, run.config["validation_examples"], data)
+    m = evaluation.measurements[0]
+    row = {"validated": learner.step, "quantity": m.quantity, "value": m.value, "stderr": m.stderr, "unit": m.unit}
+    metrics.add(learner.step, row)
+    mirror.log({"step": learner.step, f"validation/{m.quantity}": m.value})
+    print(f"step {learner.step}: {m.quantity} {m.value:.4g} ± {m.stderr:.2g} {m.unit} (validation, n = {m.n})", flush=True)
+
+
+class Metrics:
+    """metrics.jsonl: one row per interval, whole rows only; rows after the checkpoint that a run resumes from are dropped."""
+
+    def __init__(self, path: Path, step: int) -> None:
+        self.path, self.rows = path, []
+        if path.is_file():
+            self.rows = [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")]
+        self.rows = [row for row in self.rows if row["step"] <= step]
+        write_atomically(path, "".join(json.dumps(row) + "\n" for row in self.rows).encode())
+        self.before, self.start = (self.rows[-1]["seconds"] if self.rows else 0.0), time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Time spent training, restarts included."""
+        return round(self.before + time.monotonic() - self.start, 1)
+
+    @property
+    def last(self) -> dict[str, Any]:
+        """The newest validation row, or nothing."""
+        return next((row for row in reversed(self.rows) if "validated" in row), {})
+
+    def add(self, step: int, values: dict[str, Any]) -> dict[str, Any]:
+        row = {"step": step, **values, "seconds": self.seconds}
+        try:
+            with self.path.open("a") as file:
+                file.write(json.dumps(row, allow_nan=False) + "\n")
+        except OSError as error:
+            raise UserError(f"cannot write {self.path}: {error.strerror}") from error
+        self.rows.append(row)
+        return row
+
+
+def evaluate(run: Run) -> Record:
+    """Evaluate the weights of a run on held-out examples and write its record, arrays and weights below `results`."""
+    reverse, data = run.reverse(), configs.build(run.config, "data")
+    spent, source = load_weights(run, reverse)
+    evaluation = run.evaluate("evaluators", reverse, run.config["examples"], data)
+    protocol = {"split": "held-out", "weights": "ema", "seed": run.seed, **run.config["protocol"]}
+    measurements = tuple(m.with_protocol(protocol) for m in evaluation.measurements)
+    tensors = {key: value.contiguous().cpu() for key, value in reverse.state_dict().items()}
+    weights = safetensors.torch.save(tensors, {"budget": json.dumps(spent)})
+    examples = data.held_out(run.config["examples"]).numpy().tobytes()
+    origin = provenance(configs.essential(run.config), examples, weights)
+    record = Record(run.name, run.seed, run.config["tier"], spent, origin, measurements)
+    write_atomically(run.record.with_suffix(".safetensors"), weights)
+    save_arrays(run.record.with_suffix(".npz"), {**evaluation.arrays, **curve(run)})
+    record.save(run.record)
+    print(f"{run.record} (weights: {source})")
+    return record
+
+
+def load_weights(run: Run, reverse: nn.Module) -> tuple[dict[str, Scalar], str]:
+    """Weights from `weights=PATH`, else this folder's finished run, else those shipped beside the record; and their cost."""
+    shipped = Path(run.config["weights"] or run.record.with_suffix(".safetensors"))
+    if run.config["weights"] is None and run.done.is_file():
+        refuse_other_configuration(run)
+        state, _ = checkpoints.load_newest(run.folder)
+        assert state is not None
+        average = {key.removeprefix("module."): value for key, value in state["ema"].items() if key != "n_averaged"}
+        reverse.load_state_dict(average)
+        return read_json(run.done)["budget"], str(run.folder)
+    if not shipped.is_file():
+        raise UserError(f"no weights: neither a finished run in {run.folder} nor {shipped}; train it first")
+    try:
+        with safetensors.safe_open(shipped, "pt") as file:
+            spent: dict[str, Scalar] = json.loads((file.metadata() or {}).get("budget", "{}"))
+            reverse.load_state_dict({key: file.get_tensor(key) for key in file.keys()})  # noqa: SIM118 (no mapping)
+    except (safetensors.SafetensorError, RuntimeError) as error:
+        raise UserError(f"{shipped} does not fit this configuration: {str(error).splitlines()[-1].strip()}") from error
+    return spent, str(shipped)
+
+
+def curve(run: Run) -> dict[str, Any]:
+    """The validated bound against the training step, from metrics.jsonl; kept from the old arrays where there is no run."""
+    arrays, metrics = run.record.with_suffix(".npz"), run.folder / "metrics.jsonl"
+    if not metrics.is_file():
+        old = dict(np.load(arrays)) if arrays.is_file() else {}
+        return {key: old[key] for key in ("curve_step", "curve_K") if key in old}
+    rows = [row for row in map(json.loads, metrics.read_text().splitlines()) if "validated" in row]
+    return {"curve_step": np.array([r["step"] for r in rows]), "curve_K": np.array([r["value"] for r in rows])}
+
+
+def budget(run: Run, seconds: float) -> dict[str, Scalar]:
+    plan = run.config["training"]
+    examples = plan["steps"] * plan["batch_size"]
+    return {"steps": plan["steps"], "examples": examples, "seconds": seconds, "device": run.config["device"]}
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """One process per folder; the kernel drops the lock of a process that dies."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / ".lock").open("w")
+    except OSError as error:
+        raise UserError(f"cannot write in {folder}: {error.strerror}") from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UserError(f"{folder}: another process trains here; wait for it, or change `outputs`") from error
+        yield
+
+
+def refuse_other_configuration(run: Run) -> None:
+    path = run.folder / "config.json"
+    changed = configs.differences(read_json(path), run.config) if path.is_file() else []
+    if changed:
+        raise UserError(f"{run.folder} holds a run with another configuration ({'; '.join(changed[:3])}); move it away")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(path.read_text())
+    return content
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    write_atomically(path, (json.dumps(content, indent=1) + "\n").encode())
