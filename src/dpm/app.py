@@ -5,6 +5,7 @@ import signal
 import sys
 from collections.abc import Callable
 from functools import wraps
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -25,7 +26,7 @@ def run(main: Callable[[], Any]) -> None:
     try:
         main()
     except (UserError, HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
-        fail(error)
+        fail(UserError(f"{error}; experiments: {', '.join(experiments())}") if "experiment" in str(error) else error)
     except KeyboardInterrupt:
         print("stopped; the same command resumes from the last checkpoint", file=sys.stderr)
         sys.exit(130)
@@ -54,6 +55,12 @@ def fail(error: Exception) -> None:
 def overrides() -> list[str]:
     """What the user changed on the command line, e.g. ["optimizer.lr=0.01", "seed=1"]."""
     return list(HydraConfig.get().overrides.task)
+
+
+def experiments() -> list[str]:
+    """What `experiment=` can be (Hydra lists only the top of a group)."""
+    folder = Path("conf/experiment")
+    return sorted(str(path.relative_to(folder).with_suffix("")) for path in folder.glob("**/*.yaml"))
 
 
 def _stop(signum: int, frame: FrameType | None) -> None:

@@ -34,7 +34,7 @@ def resolved(config: DictConfig) -> dict[str, Any]:
 
 
 def known_keys(config: dict[str, Any], known: set[str]) -> None:
-    """Refuse top-level keys that nothing reads (`+typo=1` passes Hydra)."""
+    """Refuse keys that nothing reads."""
     for key in sorted(set(config) - known):
         raise UserError(f"unknown configuration key {key!r}; known: {', '.join(sorted(known))}")
 

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from dpm import checkpoints, configs, seeds
 from dpm.errors import UserError
 from dpm.evaluators import Evaluation
 from dpm.records import Record, Scalar, provenance, save_arrays, write_atomically
-from dpm.training import Learner, fit
+from dpm.training import Learner, Plan, fit
 
 HOUSEKEEPING = ("experiment", "seed", "tracker", "outputs", "results", "weights", "evaluators", "protocol")
 
@@ -60,6 +61,8 @@ class Run:
             torch.set_num_threads(self.config["threads"])
         if not isinstance(self.seed, int) or self.seed < 0:
             raise UserError(f"seed = {self.seed}: give a whole number that is not negative")
+        configs.known_keys(self.config["training"], {f.name for f in fields(Plan)})
+        self.plan = Plan(**self.config["training"])
         self.folder = Path(self.config["outputs"], self.name, self.variant, f"seed{self.seed}")
         self.record = Path(self.config["results"], self.name, self.variant, f"seed{self.seed}.json")
 
@@ -76,14 +79,14 @@ class Run:
     def evaluate(self, which: str, reverse: nn.Module, n: int, data: Any) -> Evaluation:
         """All evaluators of the group `which` ("validation" or "evaluators") on their n examples."""
         x_0 = (data.validation(n) if which == "validation" else data.held_out(n)).to(self.config["device"])
-        parts = [e(reverse.eval(), data, x_0, self.seed) for e in configs.build(self.config, which).values()]
+        parts = [e(reverse.eval(), data, x_0, self.seed) for e in configs.build(self.config, which).values() if e]
         arrays = {key: array for part in parts for key, array in part.arrays.items()}
         return Evaluation(tuple(m for part in parts for m in part.measurements), arrays)
 
 
 def train(run: Run) -> dict[str, Any]:
     """Train, or go on training, until the configured number of steps is done; returns the content of done.json."""
-    plan, data, learner = run.config["training"], configs.build(run.config, "data"), make_learner(run)
+    data, learner = configs.build(run.config, "data"), make_learner(run)
     objective, mirror = configs.build(run.config, "objective"), configs.build(run.config, "tracker")
     with locked(run.folder):
         refuse_other_configuration(run)
@@ -99,9 +102,8 @@ def train(run: Run) -> dict[str, Any]:
         metrics = Metrics(run.folder / "metrics.jsonl", learner.step)
         mirror.start(run.folder.absolute(), f"{run.variant or 'default'}/seed{run.seed}", run.name, run.config)
         try:
-            steps = fit(learner, data, objective, plan["steps"], plan["batch_size"], run.seed, plan["clip"])
-            _follow(run, learner, data, steps, metrics, mirror)
-            if metrics.last.get("validated") != plan["steps"]:
+            _follow(run, learner, data, fit(learner, data, objective, run.plan, run.seed), metrics, mirror)
+            if metrics.last.get("validated") != run.plan.steps:
                 _validate(run, learner, data, metrics, mirror)
         finally:
             mirror.finish()
@@ -114,27 +116,27 @@ def train(run: Run) -> dict[str, Any]:
 def make_learner(run: Run) -> Learner:
     optimizer, scheduler = configs.build(run.config, "optimizer"), configs.build(run.config, "scheduler")
     try:
-        return Learner(run.reverse(), optimizer, scheduler, run.config["training"]["ema_decay"])
+        return Learner(run.reverse(), optimizer, scheduler, run.plan.ema_decay)
     except ValueError as error:  # torch's optimizers check their own numbers
         raise UserError(f"optimizer: {error}") from error
 
 
 def _follow(run: Run, learner: Learner, data: Any, steps: Iterator[Any], metrics: "Metrics", mirror: Any) -> None:
     """Log, validate and save at their intervals while the training runs; an interrupt saves, too."""
-    plan, losses = run.config["training"], []
-    bar = tqdm(steps, total=plan["steps"], initial=learner.step, mininterval=1, disable=not sys.stderr.isatty(), unit="step")
+    plan, losses = run.plan, []
+    bar = tqdm(steps, total=plan.steps, initial=learner.step, mininterval=1, disable=not sys.stderr.isatty(), unit="step")
     try:
         for progress in bar:
             losses.append(progress.loss)
-            if progress.step % plan["log_every"] == 0:
+            if progress.step % plan.log_every == 0:
                 rate = learner.scheduler.get_last_lr()[0]
                 mean = sum(losses) / len(losses)
                 row = {"loss": mean, "gradient_norm": progress.gradient_norm, "learning_rate": float(rate)}
                 mirror.log(metrics.add(progress.step, row))
                 losses.clear()
-            if progress.step % plan["validate_every"] == 0:
+            if progress.step % plan.validate_every == 0:
                 _validate(run, learner, data, metrics, mirror)
-            if progress.step % plan["checkpoint_every"] == 0 or progress.step == plan["steps"]:
+            if progress.step % plan.checkpoint_every == 0 or progress.step == plan.steps:
                 checkpoints.save(run.folder, learner.step, learner.state_dict())
     except (KeyboardInterrupt, SystemExit):
         checkpoints.save(run.folder, learner.step, learner.state_dict())
@@ -204,8 +206,9 @@ def evaluate(run: Run) -> Record:
 
 def load_weights(run: Run, reverse: nn.Module) -> tuple[dict[str, Scalar], str]:
     """Weights from `weights=PATH`, else this folder's finished run, else those shipped beside the record; and their cost."""
-    shipped = Path(run.config["weights"] or run.record.with_suffix(".safetensors"))
-    if run.config["weights"] is None and run.done.is_file():
+    given = run.config["weights"]
+    shipped = Path(given or run.record.with_suffix(".safetensors"))
+    if given is None and run.done.is_file():
         refuse_other_configuration(run)
         state, _ = checkpoints.load_newest(run.folder)
         assert state is not None
@@ -213,7 +216,8 @@ def load_weights(run: Run, reverse: nn.Module) -> tuple[dict[str, Scalar], str]:
         reverse.load_state_dict(average)
         return read_json(run.done)["budget"], str(run.folder)
     if not shipped.is_file():
-        raise UserError(f"no weights: neither a finished run in {run.folder} nor {shipped}; train it first")
+        where = str(shipped) if given else f"neither a finished run in {run.folder} nor {shipped}; train it first"
+        raise UserError(f"no weights: {where}")
     try:
         with safetensors.safe_open(shipped, "pt") as file:
             spent: dict[str, Scalar] = json.loads((file.metadata() or {}).get("budget", "{}"))
@@ -234,9 +238,8 @@ def curve(run: Run) -> dict[str, Any]:
 
 
 def budget(run: Run, seconds: float) -> dict[str, Scalar]:
-    plan = run.config["training"]
-    examples = plan["steps"] * plan["batch_size"]
-    return {"steps": plan["steps"], "examples": examples, "seconds": seconds, "device": run.config["device"]}
+    steps, examples = run.plan.steps, run.plan.steps * run.plan.batch_size
+    return {"steps": steps, "examples": examples, "seconds": seconds, "device": run.config["device"]}
 
 
 @contextmanager

@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -14,6 +13,27 @@ from dpm import seeds
 from dpm.data import Data
 from dpm.errors import UserError
 from dpm.objectives import Objective
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long to train, and how often to look. Steps are whole numbers from 1; raises UserError for what cannot be meant."""
+
+    steps: int
+    batch_size: int
+    ema_decay: float  # in [0, 1)
+    clip: float  # of the global gradient norm
+    log_every: int
+    validate_every: int
+    checkpoint_every: int
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "log_every", "validate_every", "checkpoint_every"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise UserError(f"training.{name} = {value}: give a whole number from 1")
+        if not 0 <= self.ema_decay < 1 or not self.clip > 0:
+            raise UserError(f"training: 0 <= ema_decay < 1 and clip > 0 must hold, got {self.ema_decay} and {self.clip}")
 
 
 @dataclass(frozen=True)
@@ -56,21 +76,20 @@ class Learner:
             getattr(self, name).load_state_dict(state[name])
 
 
-def fit(
-    learner: Learner, data: Data, objective: Objective, steps: int, batch_size: int, seed: int, clip: float
-) -> Iterator[Progress]:
-    """Minimise the mean of the objective until `steps` steps are done, from wherever the learner stands.
+def fit(learner: Learner, data: Data, objective: Objective, plan: Plan, seed: int) -> Iterator[Progress]:
+    """Minimise the mean of the objective until the planned steps are done, from wherever the learner stands.
 
     Batch, times, noise and dropout of a step are a function of (seed, step) alone, so a run that was stopped and resumed
-    ends with the same weights. Gradients are clipped to the global norm `clip`.
+    ends with the same weights. Gradients are clipped to a global norm.
     """
     parameters = list(learner.reverse.parameters())
-    while learner.step < steps:
+    device = parameters[0].device
+    while learner.step < plan.steps:
         seeds.seed_everything(seed, seeds.TRAINING, learner.step)
-        loss = objective(learner.reverse, data.batch(batch_size, seed, learner.step)).mean()
+        loss = objective(learner.reverse, data.batch(plan.batch_size, seed, learner.step).to(device)).mean()
         learner.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        norm = nn.utils.clip_grad_norm_(parameters, clip)
+        norm = nn.utils.clip_grad_norm_(parameters, plan.clip)
         if not (loss.isfinite() and norm.isfinite()):
             raise Diverged(
                 f"step {learner.step + 1}: loss {loss.item():.4g}, gradient norm {norm.item():.4g}; weights not updated"

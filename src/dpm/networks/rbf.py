@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from dpm.errors import UserError
+
 
 class NormalizedRBF(nn.Module):
     """output(x, t) = W_t phi(x) + b_t with phi_k(x) = exp(-|x - c_k|^2 / 2 w_k^2) / sum_j exp(-|x - c_j|^2 / 2 w_j^2).
@@ -12,6 +14,8 @@ class NormalizedRBF(nn.Module):
 
     def __init__(self, dimensions: int, outputs: int, units: int, T: int) -> None:
         super().__init__()
+        if units < 1:
+            raise UserError(f"the RBF network needs at least one unit, got units = {units}")
         self.centres = nn.Parameter(torch.randn(units, dimensions))
         self.log_widths = nn.Parameter(torch.zeros(units))
         self.weights = nn.Parameter(torch.zeros(T, units, outputs))
