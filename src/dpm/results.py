@@ -5,7 +5,7 @@ with other settings. Beside the record lie the arrays that its figures are drawn
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -33,6 +33,8 @@ class Results:
     """Every record below `root`, read once."""
 
     def __init__(self, root: Path) -> None:
+        if not root.is_dir():
+            raise UserError(f"{root}: no such folder of results")
         self.root = root
         paths = sorted(root.glob("*/**/seed*.json"), key=lambda path: (path.parent, len(path.name), path.name))
         self.runs = tuple(self._run(path) for path in paths)
@@ -80,6 +82,19 @@ def over_seeds(measurements: Sequence[Measurement]) -> Mean:
     stderr = math.hypot(*parts) if parts else None
     n, unit = min(m.n for m in measurements), measurements[0].unit
     return Mean(float(values.mean()), stderr, n, len(values), unit, ceiling, oracle)
+
+
+def selected(records: Iterable[Record], quantity: str, protocol: Mapping[str, object]) -> list[Measurement]:
+    """From each record that has it, the one measurement of `quantity` whose protocol agrees with `protocol`, as text."""
+    wanted, found = {(key, str(value)) for key, value in protocol.items()}, []
+    for record in records:
+        own = [m for m in record.measurements if m.quantity == quantity]
+        own = [m for m in own if wanted <= {(key, str(value)) for key, value in m.protocol.items()}]
+        if len(own) > 1:
+            keys = sorted({key for m in own for key in m.protocol if len({m.protocol.get(key) for m in own}) > 1})
+            raise UserError(f"{record.experiment}: {len(own)} measurements of {quantity} fit; say which: {', '.join(keys)}")
+        found += own
+    return found
 
 
 def grouped(runs: Iterable[Run]) -> dict[tuple[str, frozenset[tuple[str, Scalar]]], list[Measurement]]:

@@ -1,0 +1,62 @@
+"""Figures: functions from arrays or records to a matplotlib Figure, one file per kind; bytes of PNG and GIF from them.
+
+A function draws what a file in `results/` holds and computes nothing that belongs into one.
+"""
+
+import functools
+import io
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+import matplotlib.style
+import numpy as np
+from matplotlib.animation import FuncAnimation, PillowWriter
+from matplotlib.figure import Figure
+
+from dpm.errors import UserError
+
+STYLE = Path(__file__).parents[1] / "dpm.mplstyle"
+WIDTH = 6.3  # inches: the text width of the report, so that letters come out at the size that the style says
+
+Array = np.ndarray[Any, Any]
+Arrays = Mapping[str, Array]
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def styled(draw: Callable[P, R]) -> Callable[P, R]:
+    """Draw in the style of the project, whatever the caller's settings are."""
+
+    @functools.wraps(draw)
+    def styled_draw(*args: P.args, **kwargs: P.kwargs) -> R:
+        with matplotlib.style.context(["default", STYLE]):
+            return draw(*args, **kwargs)
+
+    return styled_draw
+
+
+@styled
+def png(figure: Figure) -> bytes:
+    """The same bytes for the same figure: no date, no version."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", metadata={"Software": None})
+    return buffer.getvalue()
+
+
+@styled
+def gif(animation: FuncAnimation, frames_per_second: int = 10, dpi: int = 80) -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "animation.gif"
+        animation.save(path, writer=PillowWriter(fps=frames_per_second), dpi=dpi)
+        return path.read_bytes()
+
+
+def load_arrays(path: Path) -> dict[str, Array]:
+    """The arrays of one seed, in float64 whatever they are stored as."""
+    try:
+        with np.load(path) as file:
+            return {key: array.astype(np.float64) for key, array in file.items()}
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: not readable as arrays ({error}); evaluate the experiment again") from error

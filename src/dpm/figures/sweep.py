@@ -1,0 +1,81 @@
+"""A measured quantity against the setting that a sweep varied, with what limits it."""
+
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from dpm.claims import Claim
+from dpm.figures import WIDTH, Array, styled
+from dpm.records import Measurement, Record
+from dpm.results import over_seeds, selected
+
+MARKERS = ("o", "s", "^", "D", "v", "P")
+
+
+@dataclass(frozen=True)
+class Line:
+    """One model over the sweep: mean and error over the seeds, with ceiling and oracle where they are known (else nan)."""
+
+    x: Array
+    value: Array
+    error: Array
+    ceiling: Array
+    oracle: Array
+
+
+@styled
+def against(
+    records: Sequence[Record], claim: Claim, protocol: Mapping[str, object], x: str, xlabel: str, by: str = "network"
+) -> Figure:
+    """The quantity of `claim`, measured by `protocol`, against the protocol's `x`, with a line per value of its `by`.
+
+    Error bars are the standard errors over the seeds. The ceiling is dotted, the oracle of a line's schedules dashed in
+    the colour of the line, the paper's number a horizontal line.
+    """
+    lines = dict(_lines(records, claim.quantity, protocol, x, by))
+    figure = Figure(figsize=(WIDTH, 3.4), layout="constrained")
+    axes = figure.subplots()
+    axes.set_xscale("log")
+    _ceiling(axes, list(lines.values()))
+    for index, (label, line) in enumerate(lines.items()):
+        colour, marker = f"C{index}", MARKERS[index % len(MARKERS)]
+        if np.isfinite(line.oracle).any():
+            axes.plot(line.x, line.oracle, "--", color=colour, linewidth=1, label=f"oracle, {label}")
+        axes.errorbar(line.x, line.value, line.error, fmt=f"{marker}-", color=colour, label=label)
+    axes.axhline(claim.value, color="0.3", linewidth=1, linestyle="-.", label=f"paper: {claim.amount}")
+    ticks = sorted({float(value) for line in lines.values() for value in line.x})
+    axes.set_xticks(ticks, [_tick(tick) for tick in ticks])
+    axes.tick_params(axis="x", which="minor", length=0, labelbottom=False)
+    axes.set(xlabel=xlabel, ylabel=f"K ({claim.unit})")
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
+
+
+def _ceiling(axes: Axes, lines: Sequence[Line]) -> None:
+    """The ceiling depends on the data and on the first step only: all lines share it."""
+    points = {float(x): float(y) for line in lines for x, y in zip(line.x, line.ceiling, strict=True) if np.isfinite(y)}
+    if points:
+        axes.plot(sorted(points), [points[x] for x in sorted(points)], ":", color="0.15", label="ceiling")
+
+
+def _lines(
+    records: Sequence[Record], quantity: str, protocol: Mapping[str, object], x: str, by: str
+) -> Iterator[tuple[str, Line]]:
+    """The lines in the order of their names."""
+    found: dict[str, dict[float, list[Measurement]]] = defaultdict(lambda: defaultdict(list))
+    for m in selected(records, quantity, protocol):
+        found[str(m.protocol[by])][float(m.protocol[x])].append(m)
+    for label, points in sorted(found.items()):
+        means = [over_seeds(points[value]) for value in sorted(points)]
+        columns = ([getattr(mean, name) for mean in means] for name in ("value", "stderr", "ceiling", "oracle"))
+        yield label, Line(np.array(sorted(points)), *(np.array(column, dtype=np.float64) for column in columns))
+
+
+def _tick(value: float) -> str:
+    exponent = math.log10(value)
+    return f"$10^{{{exponent:.0f}}}$" if value < 0.1 and math.isclose(exponent, round(exponent)) else f"{value:g}"

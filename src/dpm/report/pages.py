@@ -1,0 +1,173 @@
+"""The pages of the report as data: `conf/claims/pages/<nn>_<name>.yaml`, one for each experiment of a paper.
+
+    title        of the page
+    experiments  folder below results/ -> label; the first one answers the claims in the summary
+    claims       claim id -> label
+    paper        what the paper did (Markdown)
+    command      how to obtain the page's numbers, one command per line
+    deviations   list of texts, numbered D1, D2, ...
+    sweeps       list of {title, folders: [patterns below results/], settings: {protocol key: column label}}, and, to pick the
+                 measurement of the first claim's quantity, protocol: {key: value}
+    figures      list of {_target_: dpm.figures...., caption, and one of
+                   arrays: <folder>/seed<k>    the function gets the arrays of this run
+                   seeds: <folder>             the function gets a list: the arrays of each seed
+                   records: [patterns]         the function gets a list: the records in all folders that match
+                 and, optionally, name: of the PNG, options: {...} more arguments (claim: an id becomes the Claim)}
+    animations   list of the same kind, for the HTML report only
+    text         what the numbers say (Markdown)
+
+No number is typed into the texts by hand. A placeholder expands to one from the claims or from the records:
+
+    {{claim:sohl_dickstein_2015/table1/swiss_roll/K}}                                   2.35 bits
+    {{sohl_dickstein_2015/swiss_roll:log_likelihood_bound edges=entropy}}               value ± stderr unit, over all seeds
+    {{sohl_dickstein_2015/swiss_roll:log_likelihood_bound.ceiling edges=entropy}}       also .oracle
+
+`key=value` picks among several measurements of one quantity by their protocol. A paragraph that needs an experiment which
+has no records yet is left out and counted; anything else that cannot be filled in is an error.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from dpm.claims import Claim
+from dpm.errors import UserError
+from dpm.report.markdown import limit, measured
+from dpm.results import Results, over_seeds, selected
+
+PLACEHOLDER = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)
+MEASURED = re.compile(r"(?P<folder>[^:\s]+):(?P<quantity>\w+)(\.(?P<part>ceiling|oracle))?(?P<filters>( \w+=\S+)*)")
+
+
+@dataclass(frozen=True)
+class Sweep:
+    title: str
+    folders: Sequence[str]
+    settings: Mapping[str, str]
+    protocol: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class FigureEntry:
+    """One figure: the function that draws it, what it is given, and where its PNG goes below results/."""
+
+    target: str
+    caption: str
+    arrays: str = ""
+    seeds: str = ""
+    records: Sequence[str] = ()
+    name: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def file(self) -> str:
+        """<paper>/<experiment>/<name>, without suffix."""
+        source = self.arrays or self.seeds or self.records[0]
+        return "/".join([*source.split("/")[:2], self.name or self.target.rsplit(".", 1)[1]])
+
+
+@dataclass(frozen=True)
+class Page:
+    name: str
+    title: str
+    experiments: Mapping[str, str]
+    claims: Mapping[str, str]
+    paper: str
+    command: str
+    deviations: Sequence[str] = ()
+    sweeps: Sequence[Sweep] = ()
+    figures: Sequence[FigureEntry] = ()
+    animations: Sequence[FigureEntry] = ()
+    text: str = ""
+
+    @property
+    def home(self) -> str:
+        """The folder of the first experiment: where the page lies as README.md."""
+        return next(iter(self.experiments))
+
+
+def load_pages(folder: Path, claims: Mapping[str, Claim]) -> tuple[Page, ...]:
+    return tuple(_load(path, claims) for path in sorted(folder.glob("*.yaml")))
+
+
+def _load(path: Path, claims: Mapping[str, Claim]) -> Page:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        page = _page(path.stem.split("_", 1)[-1], content)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError, AttributeError) as error:
+        raise UserError(f"{path}: not a page ({' '.join(str(error).split())}); see dpm/report/pages.py") from error
+    for claim in page.claims:
+        if claim not in claims:
+            raise UserError(f"{path}: claim {claim} is not in {path.parents[1]}")
+    if not page.experiments:
+        raise UserError(f"{path}: needs at least one experiment")
+    return page
+
+
+def _page(name: str, content: dict[str, Any]) -> Page:
+    sweeps = [Sweep(**entry) for entry in content.pop("sweeps", [])]
+    figures, animations = ([_figure(entry) for entry in content.pop(key, [])] for key in ("figures", "animations"))
+    unknown = set(content) - {f.name for f in fields(Page)}
+    if unknown:
+        raise TypeError(f"unknown: {', '.join(sorted(unknown))}")
+    return Page(name=name, sweeps=sweeps, figures=figures, animations=animations, **content)
+
+
+def _figure(entry: dict[str, Any]) -> FigureEntry:
+    figure = FigureEntry(entry.pop("_target_", ""), **entry)
+    if not figure.target.startswith("dpm.figures."):
+        raise TypeError(f"_target_ of a figure must be a function of dpm.figures, not {figure.target!r}")
+    if sum(map(bool, (figure.arrays, figure.seeds, figure.records))) != 1:
+        raise TypeError(f"{figure.target} needs exactly one of arrays, seeds, records")
+    return figure
+
+
+def fill(text: str, claims: Mapping[str, Claim], results: Results, experiments: Mapping[str, str]) -> str:
+    """`text` with its placeholders expanded, without the paragraphs that need an experiment which is not measured yet."""
+    paragraphs, kept = re.split(r"\n\s*\n", text.strip()), []
+    waiting: set[str] = set()
+    for paragraph in paragraphs:
+        needs = {_measured(inner)["folder"] for inner in PLACEHOLDER.findall(paragraph) if not inner.startswith("claim:")}
+        missing = {folder for folder in needs if folder in experiments and not results.of(folder)}
+        waiting |= missing
+        if not missing:
+            kept.append(PLACEHOLDER.sub(lambda match: _expand(match[1], claims, results), paragraph))
+    left_out = len(paragraphs) - len(kept)
+    if left_out:
+        names = ", ".join(experiments[folder] for folder in experiments if folder in waiting)
+        kept.append(f"*({left_out} paragraph{'s' if left_out > 1 else ''} to follow, when measured: {names})*")
+    return "\n\n".join(kept)
+
+
+def _expand(inner: str, claims: Mapping[str, Claim], results: Results) -> str:
+    if inner.startswith("claim:"):
+        claim = claims.get(inner.removeprefix("claim:"))
+        if claim is None:
+            raise UserError(f"{{{{{inner}}}}}: no such claim")
+        return measured(claim.value, claim.stderr, claim.unit)
+    match = _measured(inner)
+    filters = dict(pair.split("=", 1) for pair in match["filters"].split())
+    runs = results.of(match["folder"])
+    if not runs:
+        raise UserError(f"{{{{{inner}}}}}: no records in {results.root / match['folder']}")
+    found = selected([run.record for run in runs], match["quantity"], filters)
+    if not found:
+        raise UserError(f"{{{{{inner}}}}}: the records in {results.root / match['folder']} have no such measurement")
+    mean = over_seeds(found)
+    if match["part"] is None:
+        return measured(mean.value, mean.stderr, mean.unit)
+    value: float | None = getattr(mean, match["part"])
+    if value is None:
+        raise UserError(f"{{{{{inner}}}}}: the records state no {match['part']}")
+    return limit(value, mean.unit)
+
+
+def _measured(inner: str) -> re.Match[str]:
+    match = MEASURED.fullmatch(inner.strip())
+    if match is None:
+        raise UserError(f"{{{{{inner}}}}}: neither claim:ID nor FOLDER:QUANTITY [KEY=VALUE ...]")
+    return match

@@ -1,0 +1,113 @@
+"""From runs to verdicts: which measurements answer a claim, and the rows that every table of the report is made of."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from dpm.claims import Claim, Verdict, verdict
+from dpm.errors import UserError
+from dpm.records import Measurement
+from dpm.report.markdown import limit, measured, signed, thousands
+from dpm.report.pages import Page
+from dpm.results import Mean, Results, Run, over_seeds
+
+MEANINGS = {
+    "reproduced": "same protocol, and the gap is within the tolerance fixed beforehand plus two standard errors",
+    "exceeded": "same protocol, and our number is better than the paper's by more than that",
+    "differs": "same protocol, and our number is worse by more than that; the gap is given",
+    "reduced": "smaller budget than the paper's: the number and its distance, without judgement",
+    "incomparable": "another protocol or other data: no comparison, whatever the number",
+    "pending": "not measured yet",
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One claim and what one experiment says to it."""
+
+    claim: Claim
+    label: str
+    folder: str
+    experiment: str
+    verdict: Verdict
+    mean: Mean | None
+    tier: str
+
+    @property
+    def cells(self) -> tuple[str, str, str, str, str]:
+        """paper, ours ± stderr (seeds x n), ceiling, oracle, verdict."""
+        return (paper(self.claim), ours(self.mean), *limits(self.mean), judgement(self.verdict))
+
+
+def summary_rows(pages: Sequence[Page], claims: Mapping[str, Claim], results: Results) -> list[Row]:
+    """One row per claim of a page, answered by the page's first experiment."""
+    return [row for page in pages for row in page_rows(page, claims, results) if row.folder == page.home]
+
+
+def page_rows(page: Page, claims: Mapping[str, Claim], results: Results) -> Iterator[Row]:
+    """Every claim of the page with every experiment that measured it; the first experiment also where it is pending."""
+    for claim, label in page.claims.items():
+        for folder, experiment in page.experiments.items():
+            row = judge(claims[claim], label, folder, experiment, results)
+            if row.mean is not None or folder == page.home:
+                yield row
+
+
+def judge(claim: Claim, label: str, folder: str, experiment: str, results: Results) -> Row:
+    runs = results.of(folder)
+    measurements, tier = answering(claim, runs), common_tier(runs)
+    mean = over_seeds(measurements) if measurements else None
+    return Row(claim, label, folder, experiment, verdict(claim, measurements, tier), mean, tier)
+
+
+def answering(claim: Claim, runs: Sequence[Run]) -> list[Measurement]:
+    """The one measurement of each run that names the claim."""
+    found = []
+    for run in runs:
+        own = [m for m in run.record.measurements if m.claim == claim.id]
+        if len(own) > 1:
+            raise UserError(f"{run.name}: {len(own)} measurements answer {claim.id}; only one can")
+        found += own
+    return found
+
+
+def common_tier(runs: Sequence[Run]) -> str:
+    tiers = sorted({run.record.tier for run in runs})
+    if len(tiers) > 1:
+        raise UserError(f"{runs[0].folder}: seeds of different tiers ({', '.join(tiers)}); evaluate them again at one tier")
+    return tiers[0] if tiers else ""
+
+
+def check_claims(claims: Mapping[str, Claim], results: Results) -> None:
+    for run in results.runs:
+        for m in run.record.measurements:
+            if m.claim is not None and m.claim not in claims:
+                raise UserError(f"{run.name}: answers {m.claim}, which is not in the claims")
+
+
+def paper(claim: Claim) -> str:
+    relation = {"=": "", "<=": "≤ ", ">=": "≥ "}[claim.relation]
+    return relation + measured(claim.value, claim.stderr, claim.unit)
+
+
+def ours(mean: Mean | None) -> str:
+    if mean is None:
+        return ""
+    return f"{measured(mean.value, mean.stderr)} ({mean.seeds} × {thousands(mean.n)})"
+
+
+def limits(mean: Mean | None) -> tuple[str, str]:
+    """Ceiling and oracle."""
+    return ("", "") if mean is None else (limit(mean.ceiling), limit(mean.oracle))
+
+
+def judgement(verdict: Verdict) -> str:
+    return f"**{verdict.word}**" + ("" if verdict.gap is None else f" ({signed(verdict.gap)})")
+
+
+def terminal(rows: Sequence[Row], width: int = 120) -> str:
+    """claim, paper, ours, verdict as plain text, no line longer than `width`."""
+    cells = [("claim", "paper", "ours ± stderr (seeds × n)", "verdict")]
+    cells += [(row.label, row.cells[0], row.cells[1] or "-", row.cells[4].replace("*", "")) for row in rows]
+    columns = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = ("   ".join(f"{cell:<{size}}" for cell, size in zip(line, columns, strict=True)).rstrip() for line in cells)
+    return "\n".join(line if len(line) <= width else f"{line[: width - 1]}…" for line in lines)
