@@ -13,7 +13,7 @@ from dpm import seeds
 from dpm.bound import Edges, transition
 from dpm.data import Data
 from dpm.errors import UserError
-from dpm.evaluators import Arrays, Evaluation
+from dpm.evaluators import Evaluation
 from dpm.records import Measurement, Scalar, standard_error
 from dpm.reverse import Reverse
 
@@ -57,8 +57,9 @@ def _one_draw(reverse: Reverse, x_0: Tensor, t: int, batch_size: int, seed: int,
 class AllTerms:
     """K by all terms, once for each edge convention in `edges`, beside what the oracle reaches on the same draws.
 
-    `oracle(process=, data=)` makes the oracle for the very schedule in use. `claims[name]` maps "K" and "K_minus_null" with
-    the edges of that name to the claims they answer. `unit` is that of one example ("bits", "bits/sequence").
+    `oracle(process=, data=)` makes the oracle for the very schedule in use; `ceiling(reverse, data, x_0, seed)` gives, in nats
+    per example, what no model with this first step can exceed on average. `claims[name]` maps "K" and "K_minus_null" with the
+    edges of that name to the claims they answer. `unit` is that of one example ("bits", "bits/sequence").
     """
 
     def __init__(
@@ -68,45 +69,53 @@ class AllTerms:
         draws: int,
         batch_size: int,
         oracle: Callable[..., Reverse] | None = None,
+        ceiling: Callable[[Reverse, Data, Tensor, int], Tensor] | None = None,
         claims: Mapping[str, Mapping[str, str]] | None = None,
     ) -> None:
         if draws < 1 or batch_size < 1:
             raise UserError(f"draws and batch_size are at least 1, got {draws=}, {batch_size=}")
         self.edges, self.unit, self.draws, self.batch_size = edges, unit, draws, batch_size
-        self.oracle, self.claims = oracle, claims or {}
-
-    def __call__(self, reverse: Reverse, data: Data, x_0: Tensor, seed: int) -> Evaluation:
-        terms = all_terms(reverse, x_0, self.draws, self.batch_size, seed)
-        if self.oracle is None:
-            return self.evaluation(reverse, x_0, terms, terms, {})
-        best = all_terms(self.oracle(process=reverse.process, data=data), x_0, self.draws, self.batch_size, seed)
-        return self.evaluation(reverse, x_0, terms, best, _arrays("oracle_term", best))
+        self.oracle, self.ceiling, self.claims = oracle, ceiling, claims or {}
 
     @torch.no_grad()
-    def evaluation(self, reverse: Reverse, x_0: Tensor, terms: Terms, best: Terms, arrays: Arrays) -> Evaluation:
+    def __call__(self, reverse: Reverse, data: Data, x_0: Tensor, seed: int) -> Evaluation:
+        terms = all_terms(reverse, x_0, self.draws, self.batch_size, seed)
         null = reverse.process.prior(x_0).log_prob(x_0) / NATS_PER_BIT
-        measurements = []
+        limits: dict[str, Tensor] = {}
+        arrays = _arrays("term", terms)
+        best = None
+        if self.oracle is not None:
+            best = all_terms(self.oracle(process=reverse.process, data=data), x_0, self.draws, self.batch_size, seed)
+            arrays |= _arrays("oracle_term", best)
+        if self.ceiling is not None:
+            limits["ceiling"] = self.ceiling(reverse, data, x_0, seed) / NATS_PER_BIT
+        measurements = [self.measurement(name, values, {}) for name, values in limits.items()]
         for name, edges in self.edges.items():
             prior, reconstruction = (edge / NATS_PER_BIT for edge in edges(reverse, x_0))
-            K, oracle = (-(prior + t.total + reconstruction) for t in (terms, best))
+            if best is not None:
+                limits["oracle"] = -(prior + best.total + reconstruction)
             parts = {"prior": prior, "transitions": terms.total, "reconstruction": reconstruction}
-            of_oracle = {"oracle": float(oracle.mean())} if self.oracle else {}
-            gain_of_oracle = {"oracle": float((oracle - null).mean())} if self.oracle else {}
-            claims = self.claims.get(name, {})
-            measurements += [
-                self.measurement("log_likelihood_bound", K, name, claims.get("K"), parts=_means(parts), **of_oracle),
-                self.measurement("gain_over_null", K - null, name, claims.get("K_minus_null"), **gain_of_oracle),
-            ]
-            if self.oracle:
-                measurements += [
-                    self.measurement("oracle_log_likelihood_bound", oracle, name),
-                    self.measurement("gain_over_oracle", K - oracle, name),
-                ]
-        return Evaluation(tuple(measurements), {**_arrays("term", terms), **arrays})
+            measurements += self.measure(name, parts, null, limits)
+        return Evaluation(tuple(measurements), arrays)
 
-    def measurement(self, quantity: str, values: Tensor, edges: str, claim: str | None = None, **details: Any) -> Measurement:
+    def measure(self, edges: str, parts: dict[str, Tensor], null: Tensor, limits: dict[str, Tensor]) -> list[Measurement]:
+        """K and K - L_null with their limits; and, where there is an oracle, its K and the paired difference."""
+        K, claims, about = -sum(parts.values(), torch.zeros(())), self.claims.get(edges, {}), {"edges": edges}
+        of_K, of_gain = _means(limits), _means({name: limit - null for name, limit in limits.items()})
+        measured = [
+            self.measurement("log_likelihood_bound", K, about, claims.get("K"), parts=_means(parts), **of_K),
+            self.measurement("gain_over_null", K - null, about, claims.get("K_minus_null"), **of_gain),
+        ]
+        if "oracle" in limits:
+            measured.append(self.measurement("oracle_bound", limits["oracle"], about))
+            measured.append(self.measurement("gain_over_oracle", K - limits["oracle"], about))
+        return measured
+
+    def measurement(
+        self, quantity: str, values: Tensor, about: Mapping[str, Scalar], claim: str | None = None, **details: Any
+    ) -> Measurement:
         array = values.double().cpu().numpy()
-        protocol: dict[str, Scalar] = {"edges": edges, "terms": "all", "draws": self.draws}
+        protocol: dict[str, Scalar] = {"terms": "all", "draws": self.draws, **about}
         error = standard_error(array)
         return Measurement(quantity, float(array.mean()), error, len(array), self.unit, protocol, claim, **details)
 
