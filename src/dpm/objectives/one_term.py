@@ -19,4 +19,6 @@ class OneTerm:
     def __call__(self, reverse: Reverse, x_0: Tensor) -> Tensor:
         prior, reconstruction = self.edges(reverse, x_0)
         T = len(reverse.process.schedule)
+        if T == 1:  # a chain without transitions
+            return prior + reconstruction
         return prior + (T - 1) * transition(reverse, x_0, stratified_times(x_0, 2, T)) + reconstruction
