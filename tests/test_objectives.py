@@ -1,0 +1,115 @@
+"""Training objectives: the one-term estimate is unbiased for the bound, L_simple is a regression, times are spread evenly."""
+
+import math
+
+import pytest
+import test_bound
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from dpm import schedules
+from dpm.bound import stationary_edges
+from dpm.data.synthetic import GaussianData
+from dpm.decoders import Stationary
+from dpm.errors import UserError
+from dpm.objectives import stratified_times
+from dpm.objectives.one_term import OneTerm
+from dpm.objectives.simple import Simple
+from dpm.predictions import X0, Epsilon, ForwardPerturbation, Mean, Prediction, Velocity
+from dpm.processes.gaussian import GaussianDiffusion
+from dpm.reverse.gaussian import GaussianReverse
+from dpm.variances import FixedLarge, SigmoidPerturbation, Variance
+
+T = 4
+DATA = GaussianData(dimensions=test_bound.D)
+
+
+class Output(nn.Module):
+    """A network whose output is a constant, in `groups` channel groups."""
+
+    def __init__(self, value: float, groups: int = 1) -> None:
+        super().__init__()
+        self.value, self.groups = value, groups
+
+    def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
+        return torch.full_like(x_t, self.value).repeat(1, self.groups)
+
+
+def reverse(value: float, prediction: Prediction, variance: Variance | None = None, groups: int = 1) -> GaussianReverse:
+    q = GaussianDiffusion(schedules.linear(T, 0.05, 0.4))
+    return GaussianReverse(q, Output(value, groups), prediction, variance or FixedLarge(), Stationary())
+
+
+def check_one_term_is_unbiased() -> None:
+    """Over many batches the mean is that of the bound, all terms of it, within four standard errors."""
+    p, objective = reverse(0.3, Epsilon()), OneTerm(stationary_edges)
+    exact = test_bound.expected_total(p, 0.0, 1.0, stationary_edges)
+    means = torch.stack([objective(p, DATA.batch(128, 0, step)).mean() for step in range(1000)])
+    error = means.std().item() / math.sqrt(len(means))
+    assert error < 0.02 * abs(exact)
+    assert means.mean().item() == pytest.approx(exact, abs=4 * error)
+
+
+def check_the_reported_error_is_honest() -> None:
+    """std / sqrt(B) over a batch is no smaller than the true spread of the batch's mean (one shared t would make it so)."""
+    p, objective = reverse(0.3, Epsilon()), OneTerm(stationary_edges)
+    batches = torch.stack([objective(p, DATA.batch(256, 0, step)) for step in range(200)])
+    reported = (batches.var(1).mean() / batches.shape[1]).sqrt().item()
+    assert batches.mean(1).std().item() < 1.15 * reported
+
+
+def test_one_term_is_unbiased_for_the_bound() -> None:
+    check_one_term_is_unbiased()
+
+
+def test_the_error_of_one_term_is_honest() -> None:
+    check_the_reported_error_is_honest()
+
+
+def test_one_term_of_a_chain_of_one_step_is_its_edges() -> None:
+    p, x_0 = test_bound.oracle(schedules.linear(1, 0.4, 0.4), Stationary()), DATA.batch(5, 0, 0)
+    assert torch.equal(OneTerm(stationary_edges)(p, x_0), sum(stationary_edges(p, x_0)))
+
+
+def test_simple_of_a_network_that_outputs_zero_is_one() -> None:
+    """E |eps|^2 per coordinate; a mean over coordinates, not a sum."""
+    losses = Simple()(reverse(0.0, Epsilon()), DATA.batch(40_000, 0, 0))
+    assert losses.shape == (40_000,)
+    assert losses.mean().item() == pytest.approx(1, abs=4 * losses.std().item() / 200)
+
+
+def test_simple_of_a_perfect_network_is_zero() -> None:
+    assert float(Simple()(reverse(0.7, X0()), torch.full((9, 2), 0.7, dtype=torch.float64)).abs().max()) == 0
+
+
+@pytest.mark.parametrize("prediction", [X0(), Epsilon(), Velocity(), Mean()], ids=lambda p: type(p).__name__)
+def test_simple_regresses_the_half_of_the_output_that_is_the_mean(prediction: Prediction) -> None:
+    x_0 = DATA.batch(16, 0, 0)
+    losses = []
+    for variance, groups in ((FixedLarge(), 1), (SigmoidPerturbation(), 2)):
+        torch.manual_seed(1)
+        losses.append(Simple()(reverse(0.1, prediction, variance, groups), x_0))
+    assert torch.equal(*losses)
+
+
+def test_simple_refuses_a_prediction_that_has_no_target() -> None:
+    with pytest.raises(UserError, match="ForwardPerturbation has none"):
+        Simple()(reverse(0.0, ForwardPerturbation()), DATA.batch(4, 0, 0))
+
+
+@given(st.integers(1, 300), st.integers(1, 5), st.integers(0, 60))
+def test_stratified_times_cover_their_range_evenly(n: int, first: int, more: int) -> None:
+    t = stratified_times(torch.zeros(n), first, first + more)
+    counts = torch.bincount(t - first, minlength=more + 1)
+    assert (len(t), len(counts), t.dtype) == (n, more + 1, torch.long)
+    assert bool((t.diff() >= 0).all())
+    assert bool((counts - n / (more + 1)).abs().max() < 2)  # an interval holds between floor and ceil of its length in points
+
+
+def test_stratified_times_are_uniform_in_expectation() -> None:
+    """Three examples for seven times: each time is drawn with probability 1/7 per example."""
+    draws = torch.cat([stratified_times(torch.zeros(3), 2, 8) for _ in range(7000)])
+    counts = torch.bincount(draws - 2, minlength=7)
+    assert counts.tolist() == pytest.approx([3000] * 7, abs=4 * math.sqrt(3000))
