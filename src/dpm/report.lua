@@ -1,4 +1,5 @@
--- Verdict words in bold become badges; a division `wide` gives its table the full width, in proportions.
+-- Verdict words in bold become badges; code may break behind a slash; figures keep their size in print;
+-- a division `wide` gives its table the full width, in proportions.
 local words = {}
 for word in ("reproduced exceeded differs reduced incomparable pending holds refuted fails"):gmatch("%a+") do
   words[word] = true
@@ -30,4 +31,20 @@ function Div(element)
     end
     return found
   end }).content
+end
+
+if FORMAT:match("html") then
+  function Code(element)
+    local escaped = element.text:gsub("&", "&amp;"):gsub("<", "&lt;"):gsub(">", "&gt;")
+    return pandoc.RawInline("html", "<code>" .. escaped:gsub("[/_=,]", "%0<wbr>") .. "</code>")
+  end
+
+  function Image(element)
+    local _, content = pandoc.mediabag.fetch(element.src)
+    local size = pandoc.image.size(content)
+    if size.dpi_horz > 100 then
+      element.attributes.width = string.format("%.1fem", 7.5 * size.width / size.dpi_horz)
+    end
+    return element
+  end
 end

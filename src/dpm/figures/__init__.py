@@ -5,6 +5,7 @@ A function draws what a file in `results/` holds and computes nothing that belon
 
 import functools
 import io
+import logging
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -38,15 +39,19 @@ def styled(draw: Callable[P, R]) -> Callable[P, R]:
 
 
 @styled
-def png(figure: Figure) -> bytes:
-    """The same bytes for the same figure: no date, no version."""
+def render(drawn: Figure | FuncAnimation) -> bytes:
+    """PNG of a figure, GIF of an animation: the same bytes for the same drawing, without date or version."""
+    return _gif(drawn) if isinstance(drawn, FuncAnimation) else _png(drawn)
+
+
+def _png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()
 
 
-@styled
-def gif(animation: FuncAnimation, frames_per_second: int = 10, dpi: int = 80) -> bytes:
+def _gif(animation: FuncAnimation, frames_per_second: int = 10, dpi: int = 80) -> bytes:
+    logging.getLogger("matplotlib.animation").setLevel(logging.WARNING)  # it announces every file
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "animation.gif"
         animation.save(path, writer=PillowWriter(fps=frames_per_second), dpi=dpi)

@@ -71,7 +71,7 @@ def _quiver(axes: Axes, grid: Array, drift: Array, t: int, limit: float) -> None
     spacing = 2 * limit / np.sqrt(len(grid))
     scale = longest / (1.6 * spacing) if longest > 0 else 1.0
     axes.quiver(*grid.T, *drift.T, color=DRIFT, angles="xy", scale_units="xy", scale=scale, width=0.006)
-    axes.set_xlabel(f"at t = {t}, longest {longest:.2g}")
+    axes.set_xlabel(f"t = {t}\nlongest: {longest:.2g}")
 
 
 def _square(axes: Axes, limit: float) -> None:

@@ -5,7 +5,7 @@ everything in one file each.
 """
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from dpm.claims import Claim, load_claims
 from dpm.errors import UserError
 from dpm.records import write_atomically
 from dpm.report import convert, sections
-from dpm.report.drawing import animations, figures
+from dpm.report.drawing import draw, drawable
 from dpm.report.markdown import document
 from dpm.report.pages import FigureEntry, Page, fill, load_pages
 from dpm.report.verdicts import Row, check_claims, summary_rows
@@ -37,16 +37,17 @@ class Report:
         known = load_claims(claims)
         pages, found = load_pages(claims / "pages", known), Results(results)
         check_claims(known, found)
-        experiments = {folder: label for page in pages for folder, label in page.experiments.items()}
-        title, _, introduction = fill(_read(claims / "pages" / "summary.md"), known, found, experiments).partition("\n")
-        audit = fill(_read(claims / "pages" / "audit.md"), known, found, experiments)
+        planned = {pattern: label for page in pages for pattern, label in page.planned.items()}
+        title, _, introduction = fill(_read(claims / "pages" / "summary.md"), known, found, planned).partition("\n")
+        audit = fill(_read(claims / "pages" / "audit.md"), known, found, planned)
         return cls(known, pages, found, summary_rows(pages, known, found), title.lstrip("# "), introduction, audit)
 
-    def files(self) -> dict[str, bytes]:
-        """What belongs into the results folder, by path below it: figures, README.md, and a README.md per page."""
-        pngs = {f"{name}.png": content for page in self.pages for name, content in figures(page, self.results, self.claims)}
-        pages = {f"{page.home}/README.md": self.page(page, page.home, 1, pngs).encode() for page in self.pages}
-        return {"README.md": self.readme().encode(), **pages, **pngs}
+    def texts(self) -> dict[str, str]:
+        """README.md of the results folder and of each page's own, by path below it."""
+        return {
+            "README.md": self.readme(),
+            **{f"{page.home}/README.md": self.page(page, page.home, page.figures) for page in self.pages},
+        }
 
     def readme(self) -> str:
         def link(page: Page) -> str:
@@ -63,39 +64,52 @@ class Report:
             sections.commands(self.pages, link),
         )
 
-    def page(self, page: Page, base: str, level: int, drawn: Mapping[str, bytes]) -> str:
-        """One page with its images; `base` is the folder that their paths start from."""
-        images = [
-            _image(figure, os.path.relpath(f"{figure.file}.png", base))
-            for figure in page.figures
-            if f"{figure.file}.png" in drawn
-        ]
-        images += [_image(figure, f"{figure.file}.gif") for figure in page.animations if f"{figure.file}.gif" in drawn]
-        return sections.page(page, self.claims, self.results, document(*images) if images else "", level)
+    def page(self, page: Page, base: str, entries: Sequence[FigureEntry]) -> str:
+        """One page with those of its figures whose data exist; `base` is the folder that their paths start from."""
+        images = [_image(entry, os.path.relpath(entry.file, base)) for entry in entries if drawable(entry, self.results)]
+        return sections.page(page, self.claims, self.results, document(*images) if images else "")
 
-    def text(self, drawn: Mapping[str, bytes]) -> str:
-        """The whole report as one document, image paths from the results folder."""
+    def document(self, entries: Callable[[Page], Sequence[FigureEntry]]) -> str:
+        """The whole report with the figures that `entries` picks from a page; image paths start from the results folder."""
         return document(
             "# Summary",
             self.introduction,
             sections.summary(self.pages, self.rows, lambda page: f"#{convert.anchor(page.title)}"),
             "## How to read a verdict",
             sections.reading(self.rows, self.claims),
-            *(self.page(page, ".", 1, drawn) for page in self.pages),
-            sections.audits(self.claims, self.audit, 1),
-            sections.registry(self.claims, self.rows, 1),
-            sections.provenance(self.results, 1),
+            *(self.page(page, ".", entries(page)) for page in self.pages),
+            sections.audits(self.claims, self.audit),
+            sections.registry(self.claims, self.rows),
+            sections.provenance(self.results),
         )
+
+    def images(self, entries: Callable[[Page], Sequence[FigureEntry]]) -> dict[str, bytes]:
+        """PNG or GIF by path below the results folder."""
+        drawn = (entry for page in self.pages for entry in entries(page) if drawable(entry, self.results))
+        return {entry.file: draw(entry, self.results, self.claims) for entry in drawn}
 
     def write(self, out: Path) -> Iterator[Path]:
         """Write everything and yield the paths; what goes into the results folder comes first and needs no pandoc."""
-        files = self.files()
-        for name, content in files.items():
+        for name, text in self.texts().items():
+            yield _write(self.results.root / name, text.encode())
+        figures = self.images(figures_of)
+        for name, content in figures.items():
             yield _write(self.results.root / name, content)
-        moving = {f"{name}.gif": gif for page in self.pages for name, gif in animations(page, self.results, self.claims)}
-        images = {**files, **moving}
-        yield _write(out / "report.html", convert.html(self.text(images), self.title, images))
-        yield _write(out / "report.pdf", convert.pdf(self.text(files), self.title, files))
+        images = {**figures, **self.images(animations_of)}
+        yield _write(out / "report.html", convert.html(self.document(everything_of), self.title, images))
+        yield _write(out / "report.pdf", convert.pdf(self.document(figures_of), self.title, figures))
+
+
+def figures_of(page: Page) -> Sequence[FigureEntry]:
+    return page.figures
+
+
+def animations_of(page: Page) -> Sequence[FigureEntry]:
+    return page.animations
+
+
+def everything_of(page: Page) -> Sequence[FigureEntry]:
+    return [*page.animations, *page.figures]
 
 
 def _write(path: Path, content: bytes) -> Path:

@@ -12,7 +12,7 @@
                    arrays: <folder>/seed<k>    the function gets the arrays of this run
                    seeds: <folder>             the function gets a list: the arrays of each seed
                    records: [patterns]         the function gets a list: the records in all folders that match
-                 and, optionally, name: of the PNG, options: {...} more arguments (claim: an id becomes the Claim)}
+                 and, optionally, name: of the file, options: {...} more arguments (claim: an id becomes the Claim)}
     animations   list of the same kind, for the HTML report only
     text         what the numbers say (Markdown)
 
@@ -29,6 +29,7 @@ has no records yet is left out and counted; anything else that cannot be filled 
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -53,9 +54,10 @@ class Sweep:
 
 @dataclass(frozen=True)
 class FigureEntry:
-    """One figure: the function that draws it, what it is given, and where its PNG goes below results/."""
+    """One figure: the function that draws it, what it is given, and where its file goes below results/."""
 
     target: str
+    suffix: str
     caption: str
     arrays: str = ""
     seeds: str = ""
@@ -65,9 +67,9 @@ class FigureEntry:
 
     @property
     def file(self) -> str:
-        """<paper>/<experiment>/<name>, without suffix."""
+        """<paper>/<experiment>/<name>.png, or .gif for an animation."""
         source = self.arrays or self.seeds or self.records[0]
-        return "/".join([*source.split("/")[:2], self.name or self.target.rsplit(".", 1)[1]])
+        return "/".join([*source.split("/")[:2], (self.name or self.target.rsplit(".", 1)[1]) + self.suffix])
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,11 @@ class Page:
     def home(self) -> str:
         """The folder of the first experiment: where the page lies as README.md."""
         return next(iter(self.experiments))
+
+    @property
+    def planned(self) -> dict[str, str]:
+        """Label by folder, or pattern of folders, of everything that the page reports when it is measured."""
+        return {pattern: sweep.title for sweep in self.sweeps for pattern in sweep.folders} | dict(self.experiments)
 
 
 def load_pages(folder: Path, claims: Mapping[str, Claim]) -> tuple[Page, ...]:
@@ -110,15 +117,16 @@ def _load(path: Path, claims: Mapping[str, Claim]) -> Page:
 
 def _page(name: str, content: dict[str, Any]) -> Page:
     sweeps = [Sweep(**entry) for entry in content.pop("sweeps", [])]
-    figures, animations = ([_figure(entry) for entry in content.pop(key, [])] for key in ("figures", "animations"))
+    figures = [_figure(entry, ".png") for entry in content.pop("figures", [])]
+    animations = [_figure(entry, ".gif") for entry in content.pop("animations", [])]
     unknown = set(content) - {f.name for f in fields(Page)}
     if unknown:
         raise TypeError(f"unknown: {', '.join(sorted(unknown))}")
     return Page(name=name, sweeps=sweeps, figures=figures, animations=animations, **content)
 
 
-def _figure(entry: dict[str, Any]) -> FigureEntry:
-    figure = FigureEntry(entry.pop("_target_", ""), **entry)
+def _figure(entry: dict[str, Any], suffix: str) -> FigureEntry:
+    figure = FigureEntry(entry.pop("_target_", ""), suffix, **entry)
     if not figure.target.startswith("dpm.figures."):
         raise TypeError(f"_target_ of a figure must be a function of dpm.figures, not {figure.target!r}")
     if sum(map(bool, (figure.arrays, figure.seeds, figure.records))) != 1:
@@ -126,21 +134,26 @@ def _figure(entry: dict[str, Any]) -> FigureEntry:
     return figure
 
 
-def fill(text: str, claims: Mapping[str, Claim], results: Results, experiments: Mapping[str, str]) -> str:
-    """`text` with its placeholders expanded, without the paragraphs that need an experiment which is not measured yet."""
-    paragraphs, kept = re.split(r"\n\s*\n", text.strip()), []
-    waiting: set[str] = set()
+def fill(text: str, claims: Mapping[str, Claim], results: Results, planned: Mapping[str, str]) -> str:
+    """`text` with its placeholders expanded, without the paragraphs that need a planned folder which has no records yet."""
+    kept, waiting, paragraphs = [], [], re.split(r"\n\s*\n", text.strip())
     for paragraph in paragraphs:
-        needs = {_measured(inner)["folder"] for inner in PLACEHOLDER.findall(paragraph) if not inner.startswith("claim:")}
-        missing = {folder for folder in needs if folder in experiments and not results.of(folder)}
-        waiting |= missing
+        missing = [label for folder in _folders(paragraph) if not results.of(folder) for label in _labels(folder, planned)]
+        waiting += missing
         if not missing:
             kept.append(PLACEHOLDER.sub(lambda match: _expand(match[1], claims, results), paragraph))
-    left_out = len(paragraphs) - len(kept)
-    if left_out:
-        names = ", ".join(experiments[folder] for folder in experiments if folder in waiting)
-        kept.append(f"*({left_out} paragraph{'s' if left_out > 1 else ''} to follow, when measured: {names})*")
+    if waiting:
+        kept.append(f"*(More text follows when these are measured: {', '.join(dict.fromkeys(waiting))}.)*")
     return "\n\n".join(kept)
+
+
+def _folders(paragraph: str) -> list[str]:
+    """The folders whose records the paragraph's placeholders need."""
+    return [_measured(inner)["folder"] for inner in PLACEHOLDER.findall(paragraph) if not inner.startswith("claim:")]
+
+
+def _labels(folder: str, planned: Mapping[str, str]) -> list[str]:
+    return [label for pattern, label in planned.items() if fnmatchcase(folder, pattern)]
 
 
 def _expand(inner: str, claims: Mapping[str, Claim], results: Results) -> str:

@@ -62,32 +62,31 @@ def commands(pages: Sequence[Page], link: Link) -> str:
     return document(*blocks)
 
 
-def page(content: Page, claims: Claims, results: Results, figures: str, level: int) -> str:
+def page(content: Page, claims: Claims, results: Results, figures: str) -> str:
     """One experiment: what the paper did, our command, deviations, verdicts, figures, everything that was measured."""
-    heading = f"{'#' * (level + 1)} "
     rows = list(page_rows(content, claims, results))
     cells = [(row.label, row.experiment, *row.cells) for row in rows]
-    text = fill(content.text, claims, results, content.experiments) if content.text else ""
+    text = fill(content.text, claims, results, content.planned)
     return document(
-        f"{'#' * level} {content.title}",
-        f"{heading}What the paper did",
-        fill(content.paper, claims, results, content.experiments),
-        f"{heading}What we ran",
+        f"# {content.title}",
+        "## What the paper did",
+        fill(content.paper, claims, results, content.planned),
+        "## What we ran",
         f"```sh\n{content.command.strip()}\n```",
         *(f"**D{index}.** {deviation}" for index, deviation in enumerate(content.deviations, 1)),
-        f"{heading}Verdict",
+        "## Verdict",
         table(("claim", "experiment", *VERDICT_HEADER), cells, "llrrrrl"),
         bullets(f"{row.label} ({row.experiment}): {row.verdict.text}." for row in rows),
-        f"{heading}What the numbers say" if text else "",
+        "## What the numbers say" if text else "",
         text,
-        f"{heading}Figures" if figures else "",
+        "## Figures" if figures else "",
         figures,
-        *(sweep for sweep in sweeps(content, claims, results, heading)),
-        *(everything(folder, label, results, heading) for folder, label in content.experiments.items()),
+        *(sweep for sweep in sweeps(content, claims, results)),
+        *(everything(folder, label, results) for folder, label in content.experiments.items()),
     )
 
 
-def sweeps(content: Page, claims: Claims, results: Results, heading: str) -> Iterable[str]:
+def sweeps(content: Page, claims: Claims, results: Results) -> Iterable[str]:
     """One table per sweep: the first claim of the page in each folder, by the settings that were varied."""
     claim = claims[next(iter(content.claims))]
     for sweep in content.sweeps:
@@ -100,66 +99,66 @@ def sweeps(content: Page, claims: Claims, results: Results, heading: str) -> Ite
         rows.sort(key=lambda row: [(isinstance(x, str), x) for x in row[0]])
         if rows:
             header = (*sweep.settings.values(), f"ours ± stderr (seeds × n), {claim.unit}", "ceiling", "oracle")
-            yield f"{heading}{sweep.title}"
+            yield f"## {sweep.title}"
             yield table(header, [cells for _, cells in rows], "l" * len(sweep.settings) + "rrr")
 
 
-def everything(folder: str, label: str, results: Results, heading: str) -> str:
-    """All measurements of one experiment; what its protocols have in common is said once."""
+def everything(folder: str, label: str, results: Results) -> str:
+    """All measurements of one experiment; what never differs between their protocols is said once."""
     runs = results.of(folder)
     if not runs:
         return ""
     groups = grouped(runs)
-    common = frozenset.intersection(*(protocol for _, protocol in groups))
+    items = frozenset.union(*(protocol for _, protocol in groups))
+    common = {(key, value) for key, value in items if sum(key == other for other, _ in items) == 1}
     rows = []
     for (quantity, protocol), measurements in groups.items():
         mean, own = over_seeds(measurements), sorted(protocol - common)
         rows.append((quantity.replace("_", " "), _protocol(own), ours(mean), mean.unit, *limits(mean)))
     return document(
-        f"{heading}All measurements: {label}",
+        f"## All measurements: {label}",
         table(("quantity", "protocol", "mean ± stderr (seeds × n)", "unit", "ceiling", "oracle"), rows, "llrlrr"),
-        f"Protocol of all of them: {_protocol(sorted(common))}. Tier: {common_tier(runs)}.",
+        f"Protocol, where it applies: {_protocol(sorted(common))}. Tier: {common_tier(runs)}.",
     )
 
 
-def audits(claims: Claims, introduction: str, level: int) -> str:
+def audits(claims: Claims, introduction: str) -> str:
     """What follows from the papers' own numbers: three stories, then every other identity."""
-    heading = f"{'#' * (level + 1)} "
     heartbeat = [*audit.heartbeat_null(claims), *audit.heartbeat_ceiling(claims)]
     roll = list(audit.swiss_roll(claims))
     others = [identity for identity in audit.identities(claims) if identity not in (*heartbeat, *roll)]
     return document(
-        f"{'#' * level} Audit",
+        "# Audit",
         introduction,
-        f"{heading}Where “5.40 bits/dim” comes from",
+        "## Where “5.40 bits/dim” comes from",
         *_derivation(audit.bits_per_dim_audit(claims)),
-        f"{heading}The heartbeat's base rate: 0.2, not 0.5",
+        "## The heartbeat's base rate: 0.2, not 0.5",
         _identities(heartbeat),
-        f"{heading}What the Swiss roll allows",
+        "## What the Swiss roll allows",
         _identities(roll),
-        f"{heading}Every other identity",
+        "## Every other identity",
         _identities(others),
     )
 
 
-def registry(claims: Claims, rows: Sequence[Row], level: int) -> str:
+def registry(claims: Claims, rows: Sequence[Row]) -> str:
     """Every number of both papers by its source: results as a table, settings in a paragraph per source."""
-    parts = [f"{'#' * level} All claims", "Where a number was read: " + "; ".join(map(": ".join, TAGS.items())) + "."]
+    parts = ["# All claims", "Where a number was read: " + "; ".join(map(": ".join, TAGS.items())) + "."]
     words = _words(claims, rows)
     for name, title in PAPERS.items():
         own = [claim for claim in claims.values() if claim.id.startswith(f"{name}/")]
         results = [claim for claim in own if not claim.setting]
-        parts += [f"{'#' * (level + 1)} {title}", _results(results, words), _settings(own)]
+        parts += [f"## {title}", _results(results, words), _settings(own)]
     return document(*parts)
 
 
-def provenance(results: Results, level: int) -> str:
+def provenance(results: Results) -> str:
     """What every record cost and where it comes from."""
     if not results.runs:
-        return document(f"{'#' * level} Budget and provenance", "No records yet.")
+        return document("# Budget and provenance", "No records yet.")
     header = ("record", "tier", "steps", "examples", "seconds", "device", "commit", "config", "data", "weights")
     return document(
-        f"{'#' * level} Budget and provenance",
+        "# Budget and provenance",
         "Steps, examples and seconds are those of the training. Hashes are the first digits of SHA-256, of the resolved "
         "configuration, the held-out data and the weights; + behind a commit marks changes that were not committed.",
         wide((30, 6, 7, 10, 7, 6, 8, 8, 8, 8), table(header, map(_provenance, results.runs), "llrrrlllll")),

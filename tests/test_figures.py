@@ -1,0 +1,149 @@
+"""Figures show what the arrays hold: the drawn points, lines and errors are compared with them."""
+
+import io
+from dataclasses import replace
+from pathlib import Path
+
+import fake_results
+import matplotlib
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from matplotlib.quiver import Quiver
+from PIL import Image
+
+from dpm.claims import Claim, Tolerance
+from dpm.errors import UserError
+from dpm.figures import load_arrays, render, schedule, sweep, swiss_roll, terms
+from dpm.records import save_arrays
+from dpm.results import over_seeds, selected
+
+T = fake_results.T
+CLAIM = Claim("p/K", "Table 1", "P8", "log_likelihood_bound", "bits", 2.35, Tolerance(0.1, "why"))
+
+
+@pytest.fixture
+def arrays(tmp_path: Path):
+    save_arrays(tmp_path / "seed0.npz", fake_results.arrays(0))
+    return load_arrays(tmp_path / "seed0.npz")
+
+
+@pytest.fixture
+def figure_1(arrays) -> Figure:
+    return swiss_roll.figure_1(arrays)
+
+
+def panels(figure: Figure) -> np.ndarray:
+    return np.array(figure.axes, dtype=object).reshape(3, 3)
+
+
+def test_figure_1_has_the_papers_rows_and_columns(arrays, figure_1):
+    for row, name in enumerate(("forward", "reverse")):
+        for column, t in enumerate((0, T // 2, T)):
+            drawn = panels(figure_1)[row, column].collections[0].get_offsets()
+            (frame,) = np.flatnonzero(arrays["times"] == t)
+            np.testing.assert_array_equal(drawn, arrays[name][frame])
+    for column, axes in enumerate(panels(figure_1)[2]):
+        (quiver,) = (artist for artist in axes.collections if isinstance(artist, Quiver))
+        np.testing.assert_array_equal(np.stack([quiver.U, quiver.V], 1), arrays["drift"][column])
+        np.testing.assert_array_equal(quiver.XY, arrays["grid"])
+
+
+def test_figure_1_says_which_step_the_drift_belongs_to(figure_1):
+    labels = [axes.get_xlabel() for axes in panels(figure_1)[2]]
+    assert [label.split("\n")[0] for label in labels] == ["t = 2", f"t = {T // 2}", f"t = {T}"]
+    assert [axes.get_title() for axes in panels(figure_1)[0]] == ["t = 0", f"t = {T // 2} = T/2", f"t = {T} = T"]
+
+
+def test_figure_1_keeps_the_papers_axes_and_widens_them_only_for_the_roll(arrays, figure_1):
+    def limits(figure: Figure) -> tuple[float, float]:
+        return figure.axes[0].get_xlim()
+
+    small = swiss_roll.figure_1({**arrays, "forward": 0.5 * arrays["forward"]})
+    wide = swiss_roll.figure_1({**arrays, "forward": 1.5 * arrays["forward"]})
+    assert limits(small) == (-2, 2)
+    assert limits(wide)[1] > 1.5 * np.abs(arrays["forward"][0]).max()
+    assert list(figure_1.axes[0].get_xticks()) == [-2, 0, 2]
+
+
+def test_frames_may_be_stored_in_any_order(arrays, figure_1):
+    turned = {key: arrays[key][::-1] if key in ("times", "forward", "reverse") else arrays[key] for key in arrays}
+    assert render(swiss_roll.figure_1(turned)) == render(figure_1)
+
+
+def test_animation_runs_forward_on_the_left_and_backward_on_the_right(arrays):
+    few = {key: arrays[key][::2] if key in ("times", "forward", "reverse") else arrays[key] for key in arrays}
+    content = render(swiss_roll.animation(few, points=50))
+    with Image.open(io.BytesIO(content)) as image:
+        assert image.format == "GIF"
+        assert image.n_frames >= len(few["times"])  # equal frames in a row are stored as one
+    animation = swiss_roll.animation(few, points=50)
+    shown = list(animation.new_frame_seq())
+    assert sorted(set(shown)) == list(range(len(few["times"])))
+    left, right = animation._func(0)  # at the first frame
+    np.testing.assert_array_equal(left.get_offsets(), few["forward"][0, :50])
+    np.testing.assert_array_equal(right.get_offsets(), few["reverse"][-1, :50])
+    animation._draw_was_started = True  # it was only looked at
+
+
+def test_terms_and_their_gap(arrays):
+    left, right = terms.per_step(arrays).axes
+    for container, prefix in zip(left.containers, ("", "oracle_"), strict=True):
+        np.testing.assert_array_equal(container[0].get_ydata(), arrays[f"{prefix}term_mean"])
+        (bars,) = container[2]
+        lengths = [np.ptp(segment[:, 1]) for segment in bars.get_segments()]
+        np.testing.assert_allclose(lengths, 2 * arrays[f"{prefix}term_stderr"])
+    total = arrays["term_mean"].sum() - arrays["oracle_term_mean"].sum()
+    assert right.lines[0].get_ydata()[-1] == pytest.approx(total)
+
+
+def test_schedule_shows_betas_and_what_is_left_of_the_signal(arrays):
+    other = {"betas": np.linspace(0.01, 0.5, 7)}
+    left, right = schedule.learned_betas([arrays, other]).axes
+    np.testing.assert_array_equal(left.lines[1].get_ydata(), other["betas"])
+    alpha_bar = np.cumprod(1 - other["betas"])
+    np.testing.assert_allclose(right.lines[1].get_ydata(), alpha_bar / (1 - alpha_bar))
+
+
+@pytest.fixture(scope="module")
+def records():
+    def one(network: str, beta_1: float, seed: int):
+        return fake_results.record("p/e", seed, 2 + 0.1 * seed + np.log10(beta_1), network, 16, beta_1)
+
+    return [one(*case) for case in (("b", 1e-3, 0), ("b", 1e-5, 0), ("b", 1e-5, 1), ("a", 1e-4, 0))]
+
+
+def test_sweep_draws_mean_and_error_per_setting_and_line(records):
+    figure = sweep.against(records, CLAIM, {"edges": "entropy"}, "beta_1", "first step")
+    (axes,) = figure.axes
+    drawn = {container.get_label(): container for container in axes.containers}
+    assert set(drawn) == {"a", "b"}
+    x, y = drawn["b"][0].get_data()
+    of_two = over_seeds(selected(records[1:3], "log_likelihood_bound", {"edges": "entropy"}))
+    np.testing.assert_allclose(x, [1e-5, 1e-3])
+    assert y[0] == pytest.approx(of_two.value)
+    assert np.ptp(drawn["b"][2][0].get_segments()[0][:, 1]) == pytest.approx(2 * of_two.stderr)
+    lines = {line.get_label(): line for line in axes.lines}
+    assert lines["paper: 2.35 bits"].get_ydata()[0] == 2.35
+    np.testing.assert_allclose(lines["ceiling"].get_xdata(), [1e-5, 1e-4, 1e-3])
+    assert list(lines["oracle, b"].get_ydata()) == [of_two.oracle, records[0].measurements[2].oracle]
+
+
+def test_sweep_without_limits_draws_none(records):
+    bare = [replace(r, measurements=tuple(replace(m, ceiling=None, oracle=None) for m in r.measurements)) for r in records]
+    (axes,) = sweep.against(bare, CLAIM, {"edges": "entropy"}, "beta_1", "first step").axes
+    assert not [line for line in axes.lines if str(line.get_label()).startswith(("ceiling", "oracle"))]
+
+
+def test_drawing_neither_depends_on_the_callers_style_nor_changes_it(arrays):
+    first = render(terms.per_step(arrays))
+    with matplotlib.rc_context({"lines.linewidth": 9, "font.size": 30}):
+        before = dict(matplotlib.rcParams)
+        assert render(terms.per_step(arrays)) == first
+        assert dict(matplotlib.rcParams) == before
+
+
+def test_unreadable_arrays_are_one_clear_line(tmp_path: Path):
+    (tmp_path / "seed0.npz").write_bytes(b"half a file")
+    with pytest.raises(UserError, match="evaluate the experiment again"):
+        load_arrays(tmp_path / "seed0.npz")

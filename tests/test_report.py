@@ -1,0 +1,337 @@
+"""The report says what records and claims say, the same bytes each time, and one clear line where it cannot."""
+
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import fake_results
+import pytest
+import yaml
+from fake_results import MLP, ROLL, TABLE
+
+from dpm.claims import load_claims
+from dpm.errors import UserError
+from dpm.records import Record
+from dpm.report import Report, convert, sections
+from dpm.report.drawing import draw
+from dpm.report.markdown import document, measured, plain, setting, signed, table
+from dpm.report.pages import FigureEntry, fill, load_pages
+from dpm.report.verdicts import judge, terminal
+from dpm.results import Results, over_seeds, selected
+
+ROOT = Path(__file__).resolve().parents[1]
+CLAIMS = ROOT / "conf" / "claims"
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("results")
+    fake_results.write(folder, seeds=3)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def report(results: Path) -> Report:
+    return Report.load(results, CLAIMS)
+
+
+@pytest.fixture
+def few(tmp_path: Path) -> Path:
+    """One experiment with two seeds, to be broken by a test."""
+    for seed in (0, 1):
+        fake_results.record(ROLL, seed, 2.0 + seed, "RBF", 16, 1e-6).save(tmp_path / ROLL / f"seed{seed}.json")
+    return tmp_path
+
+
+@pytest.fixture
+def claims_folder(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(CLAIMS, tmp_path / "claims"))
+
+
+def edit(path: Path, change) -> None:
+    record = Record.load(path)
+    change(record).save(path)
+
+
+# --- numbers -----------------------------------------------------------------------------------------------------------
+
+
+def test_numbers_are_printed_to_the_second_digit_of_their_error():
+    assert measured(2.34567, 0.0123, "bits") == "2.346 ± 0.012 bits"
+    assert measured(-14.4386, None, "bits/sequence") == "−14.439 bits/sequence"
+    assert measured(1.0e-5, None, "bits/dim") == "1e-05 bits/dim"
+    assert measured(3.17, None, "1") == "3.17"
+    assert measured(35746307.0, 12.0, "parameters") == "35,746,307 ± 12 parameters"
+    assert measured(None) == ""
+    assert (signed(-3.249), signed(0.0512)) == ("−3.2", "+0.051")
+    assert (setting(1e-6), setting(2.5e-3), setting(0.2), setting(40), setting("RBF")) == ("1e-6", "2.5e-3", "0.2", "40", "RBF")
+
+
+def test_table_cells_stay_in_their_cell():
+    assert table(("a", "b"), [("x|y", "two\nlines")], "lr") == "| a | b |\n| :-- | --: |\n| x\\|y | two lines |"
+    assert plain("H_q(X_1) * 2 < [x]") == r"H\_q(X\_1) \* 2 \< \[x\]"
+
+
+def test_mean_over_seeds_contains_spread_and_common_error(few: Path):
+    mean = over_seeds(selected([run.record for run in Results(few).of(ROLL)], "log_likelihood_bound", {"edges": "entropy"}))
+    spread = (1 / 2) ** 0.5  # standard deviation of 2.0 and 3.0
+    assert mean.value == pytest.approx(2.5)
+    assert mean.stderr == pytest.approx((spread**2 / 2 + 0.012**2) ** 0.5)
+    assert (mean.n, mean.seeds) == (10000, 2)
+
+
+# --- what it says --------------------------------------------------------------------------------------------------------
+
+
+def test_summary_has_a_row_for_every_claim_of_a_page(report: Report):
+    lines = report.readme().splitlines()
+    for page in report.pages:
+        for label in page.claims.values():
+            assert len([line for line in lines if f"[{label}]({page.home}/README.md)" in line]) == 1
+    (row,) = (line for line in lines if "[Swiss roll: K](" in line)
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    expected = over_seeds(selected([r.record for r in report.results.of(ROLL)], "log_likelihood_bound", {"edges": "entropy"}))
+    assert cells[1] == "2.35 bits"
+    assert cells[2] == f"{measured(expected.value, expected.stderr)} (3 × 10,000)"
+    assert cells[3] == f"{expected.ceiling:.2f}"
+    assert cells[4] == f"{expected.oracle:.2f}"
+    assert cells[5].startswith("**differs** (−3.")
+
+
+def test_page_judges_every_experiment_and_numbers_the_deviations(report: Report):
+    page = report.texts()[f"{ROLL}/README.md"]
+    assert "| Swiss roll: K | MLP | 2.35 bits |" in page
+    assert "hidden_units is 128 instead of 16" in page
+    for index, _ in enumerate(report.pages[0].deviations, 1):
+        assert f"**D{index}.**" in page
+    assert page.index("## Verdict") < page.index("## Figures")
+
+
+def test_sweep_tables_are_sorted_by_their_settings(report: Report):
+    page = report.texts()[f"{ROLL}/README.md"]
+    sweep = page.split("## K against the number of units")[1].split("##")[0]
+    assert [row.split("|")[1].strip() for row in sweep.splitlines() if row.startswith("| ")][2:] == ["4", "16", "64", "256"]
+
+
+def test_every_claim_is_in_the_registry_once(report: Report):
+    text = sections.registry(report.claims, report.rows)
+    for claim in report.claims:
+        assert text.count(f"`{claim.split('/', 1)[1]}`") == len(
+            [c for c in report.claims if c.endswith(claim.split("/", 1)[1])]
+        )
+    assert "**holds** (audit)" in text
+
+
+def test_counts_of_the_summary_add_up(report: Report):
+    text = sections.reading(report.rows, report.claims)
+    total, *kinds = (
+        int(number) for number in re.findall(r"(\d+) (?:numbers:|results of|of other|settings|numbers that)", text)
+    )
+    assert total == len(report.claims) == sum(kinds)
+    counts = [int(line.split("|")[-2]) for line in text.splitlines() if line.startswith("| **")]
+    assert sum(counts) == kinds[0]
+
+
+def test_provenance_names_every_record_with_its_commit_and_hashes(report: Report):
+    text = sections.provenance(report.results)
+    for run in report.results.runs:
+        (row,) = (line for line in text.splitlines() if line.startswith(f"| `{run.name}` "))
+        for value in (run.record.provenance["commit"], run.record.provenance["weights_sha256"]):
+            assert str(value)[:7] in row
+    assert "`0123456+`" in text  # seed 0 was made from a changed working tree
+
+
+def test_audit_tells_the_three_stories_and_every_identity_once(report: Report):
+    from dpm import audit
+
+    text = sections.audits(report.claims, "Introduction.")
+    assert "4.2036 ± 0.067 bits/dim" in text
+    words = [identity.word for identity in audit.identities(report.claims)]
+    assert {word: text.count(f"| **{word}**") for word in set(words)} == {word: words.count(word) for word in set(words)}
+
+
+def test_terminal_table_fits(report: Report):
+    lines = terminal(report.rows).splitlines()
+    assert len(lines) == 1 + len(report.rows)
+    assert max(map(len, lines)) <= 120
+    assert max(map(len, terminal(report.rows, width=60).splitlines())) == 60
+
+
+def test_without_records_everything_is_pending(tmp_path: Path):
+    report = Report.load(tmp_path, CLAIMS)
+    assert {row.verdict.word for row in report.rows} == {"pending"}
+    assert "![" not in "".join(report.texts().values())
+    assert "More text follows when these are measured: RBF, 16 units" in report.texts()[f"{ROLL}/README.md"]
+    written = {path.name for path in report.write(tmp_path / "out")}
+    assert {"README.md", "report.html", "report.pdf"} <= written
+    assert (tmp_path / "out" / "report.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_html_is_one_file_whose_links_lead_somewhere(report: Report):
+    html = convert.html(report.document(lambda page: ()), report.title, {}).decode()
+    assert not re.findall(r'(?:src|href)="(?!#|data:)[^"]*"', html)
+    targets, anchors = set(re.findall(r'href="#([^"]+)"', html)), set(re.findall(r'id="([^"]+)"', html))
+    assert targets <= anchors
+    assert '<span class="verdict differs">' in html
+
+
+@pytest.mark.slow
+def test_the_same_inputs_give_the_same_bytes(results: Path, tmp_path: Path):
+    def write(name: str) -> dict[str, bytes]:
+        copy = Path(shutil.copytree(results, tmp_path / name / "results"))
+        written = Report.load(copy, CLAIMS).write(tmp_path / name)
+        return {str(path.relative_to(tmp_path / name)): path.read_bytes() for path in written}
+
+    first, second = write("one"), write("two")
+    assert first == second
+    assert {"report.html", "report.pdf", "results/README.md", f"results/{ROLL}/figure_1.png"} <= set(first)
+    assert str(tmp_path).encode() not in first["report.html"]
+
+
+# --- placeholders --------------------------------------------------------------------------------------------------------
+
+
+def test_placeholders_become_numbers(report: Report):
+    def filled(text: str) -> str:
+        return fill(text, report.claims, report.results, report.pages[0].planned)
+
+    mean = over_seeds(selected([r.record for r in report.results.of(MLP)], "gain_over_null", {"edges": "stationary"}))
+    assert filled(f"{{{{claim:{TABLE}/K}}}}") == "2.35 bits"
+    assert filled(f"{{{{{MLP}:gain_over_null edges=stationary}}}}") == measured(mean.value, mean.stderr, "bits")
+    assert filled(f"{{{{{MLP}:gain_over_null.ceiling edges=stationary}}}}") == f"{mean.ceiling:.2f} bits"
+
+
+@pytest.mark.parametrize(
+    ("placeholder", "message"),
+    [
+        ("claim:nowhere", "no such claim"),
+        ("somewhere:K", "no records in"),
+        (f"{ROLL}:K", "no such measurement"),
+        (f"{ROLL}:gain_over_null", "2 measurements of gain_over_null fit; say which: edges"),
+        (f"{ROLL}:gain_over_oracle.ceiling edges=entropy", "state no ceiling"),
+        ("12.5 bits", "neither claim:ID nor"),
+    ],
+)
+def test_a_placeholder_that_cannot_be_filled_is_an_error(report: Report, placeholder: str, message: str):
+    with pytest.raises(UserError, match=re.escape(message)):
+        fill(f"K is {{{{{placeholder}}}}}.", report.claims, report.results, report.pages[0].planned)
+
+
+def test_paragraphs_wait_for_planned_experiments_only(few: Path):
+    results, claims = Results(few), load_claims(CLAIMS)
+    text = f"First {{{{{ROLL}:gain_over_oracle edges=entropy}}}}.\n\nSecond {{{{{MLP}:gain_over_oracle edges=entropy}}}}."
+    filled = fill(text, claims, results, {ROLL: "RBF", MLP: "MLP"})
+    assert filled.startswith("First ")
+    assert "Second" not in filled
+    assert "measured: MLP." in filled
+    with pytest.raises(UserError, match="no records"):
+        fill(text, claims, results, {ROLL: "RBF"})
+
+
+def test_page_texts_hold_no_measured_number_typed_by_hand():
+    for page in load_pages(CLAIMS / "pages", load_claims(CLAIMS)):
+        for text in (page.text, *(figure.caption for figure in (*page.figures, *page.animations))):
+            bare = re.sub(r"\{\{.*?\}\}", "", text, flags=re.DOTALL)
+            assert not re.search(r"\d\.\d", bare), f"{page.name}: {bare}"
+
+
+# --- mistakes ------------------------------------------------------------------------------------------------------------
+
+
+def test_records_that_cannot_be_right_are_refused(few: Path):
+    def claims_something_unknown(record: Record) -> Record:
+        first, *others = record.measurements
+        return replace(record, measurements=(replace(first, claim="no/such/claim"), *others))
+
+    def answers_twice(record: Record) -> Record:
+        return replace(record, measurements=(*record.measurements, *record.measurements))
+
+    path, changes = few / ROLL / "seed0.json", (
+        (claims_something_unknown, "no/such/claim, which is not in the claims"),
+        (answers_twice, "2 measurements answer"),
+        (lambda record: replace(record, tier="smoke"), r"different tiers \(laptop, smoke\)"),
+        (lambda record: replace(record, seed=7), "holds seed 7 of"),
+        (lambda record: replace(record, experiment="p/other"), "holds seed 0 of p/other"),
+    )  # fmt: skip
+    original = path.read_bytes()
+    for change, message in changes:
+        edit(path, change)
+        with pytest.raises(UserError, match=message):
+            Report.load(few, CLAIMS)
+        path.write_bytes(original)
+
+
+def test_a_results_folder_that_does_not_exist_is_refused(tmp_path: Path):
+    with pytest.raises(UserError, match="nowhere: no such folder of results"):
+        Report.load(tmp_path / "nowhere", CLAIMS)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"colour": "red"}, "unknown: colour"),
+        ({"claims": {"no/such/claim": "K"}}, "claim no/such/claim is not in"),
+        ({"experiments": {}}, "needs at least one experiment"),
+        ({"title": None, "figures": [{"_target_": "os.remove", "arrays": "x", "caption": ""}]}, "function of dpm.figures"),
+        ({"figures": [{"_target_": "dpm.figures.terms.per_step", "caption": ""}]}, "exactly one of arrays, seeds, records"),
+    ],
+)
+def test_a_wrong_page_is_one_clear_line(claims_folder: Path, change: dict[str, object], message: str):
+    path = claims_folder / "pages" / "10_swiss_roll.yaml"
+    path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), **change}))
+    with pytest.raises(UserError, match=message) as error:
+        load_pages(claims_folder / "pages", load_claims(claims_folder))
+    assert "10_swiss_roll.yaml" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_figure_that_lacks_an_array_is_one_clear_line(report: Report):
+    entry = FigureEntry("dpm.figures.schedule.learned_betas", ".png", "", records=(f"{ROLL}_units/*",))
+    with pytest.raises(UserError, match=r"swiss_roll_units/learned_betas.png: dpm.figures.schedule.learned_betas: TypeError"):
+        draw(entry, report.results, report.claims)
+
+
+@pytest.mark.parametrize("package", ["pypandoc", "typst"])
+def test_without_pandoc_or_typst_the_readme_is_written_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str
+):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(UserError, match="pip install pypandoc-binary typst"):
+        list(Report.load(tmp_path, CLAIMS).write(tmp_path / "out"))
+    assert (tmp_path / "README.md").read_text().startswith("# Results")
+    assert not (tmp_path / "out" / "report.pdf").exists()
+
+
+def test_mlp_is_not_compared_with_the_paper(report: Report):
+    row = judge(report.claims[f"{TABLE}/K"], "K", MLP, "MLP", report.results)
+    assert (row.verdict.word, row.verdict.gap) == ("incomparable", None)
+    assert row.cells[-1] == "**incomparable**"
+
+
+def test_blocks_are_separated_by_one_blank_line():
+    assert document("# A", "", "text\n\n", "  ") == "# A\n\ntext\n"
+
+
+# --- the entrypoint ------------------------------------------------------------------------------------------------------
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "experiments/report.py", *arguments], cwd=ROOT, capture_output=True, text=True)
+
+
+@pytest.mark.slow
+def test_entrypoint_prints_the_table_and_the_paths(tmp_path: Path):
+    done = run(f"results={tmp_path}", f"out={tmp_path / 'out'}")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "Swiss roll: K " in done.stdout
+    assert done.stdout.splitlines()[-2:] == [str(tmp_path / "out" / "report.html"), str(tmp_path / "out" / "report.pdf")]
+
+
+def test_entrypoint_fails_with_one_line():
+    done = run("+typo=1")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: unknown configuration key 'typo'")
+    assert len(done.stderr.splitlines()) == 1

@@ -1,0 +1,74 @@
+"""The committed results: README and pages follow from the records, every record from claims, configuration and a commit."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from dpm.claims import load_claims
+from dpm.report import Report
+from dpm.report.drawing import drawable
+from dpm.results import Results
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS, CLAIMS = ROOT / "results", ROOT / "conf" / "claims"
+REGENERATE = "run `python experiments/report.py` and commit results/"
+
+
+@pytest.fixture(scope="module")
+def report() -> Report:
+    return Report.load(RESULTS, CLAIMS)
+
+
+@pytest.fixture(scope="module")
+def results() -> Results:
+    return Results(RESULTS)
+
+
+def test_readme_and_pages_are_what_the_records_say(report: Report):
+    for name, text in report.texts().items():
+        assert (RESULTS / name).read_bytes() == text.encode(), f"results/{name} is not up to date: {REGENERATE}"
+
+
+def test_every_figure_that_can_be_drawn_is_there_and_no_other(report: Report):
+    planned = {figure.file for page in report.pages for figure in page.figures if drawable(figure, report.results)}
+    found = {path.relative_to(RESULTS).as_posix() for path in RESULTS.glob("**/*.png")}
+    assert planned == found, REGENERATE
+
+
+def test_every_image_and_link_of_the_pages_exists(report: Report):
+    for name, text in report.texts().items():
+        for target in re.findall(r"\]\(([^)]+)\)", text):
+            assert (RESULTS / name).parent.joinpath(target).is_file(), f"results/{name} points to {target}"
+
+
+def test_every_claim_that_a_record_answers_is_on_a_page(report: Report, results: Results):
+    claims, shown = load_claims(CLAIMS), {claim for page in report.pages for claim in page.claims}
+    answered = {m.claim for run in results.runs for m in run.record.measurements if m.claim is not None}
+    assert answered <= set(claims)
+    assert answered <= shown
+
+
+def test_every_experiment_with_records_is_on_a_page(report: Report, results: Results):
+    shown = {folder for page in report.pages for folder in page.experiments}
+    shown |= {
+        folder for page in report.pages for s in page.sweeps for pattern in s.folders for folder in results.folders(pattern)
+    }
+    assert {run.folder for run in results.runs} <= shown
+
+
+def test_every_record_says_what_it_cost_and_where_it_comes_from(results: Results):
+    for run in results.runs:
+        assert {"steps", "examples", "seconds", "device"} <= set(run.record.budget), run.name
+        assert re.fullmatch(r"[0-9a-f]{40}", str(run.record.provenance["commit"])), run.name
+        for key in ("config_sha256", "data_sha256", "weights_sha256"):
+            assert re.fullmatch(r"[0-9a-f]{64}", str(run.record.provenance[key])), run.name
+
+
+def test_no_bound_lies_above_its_ceiling(results: Results):
+    """Up to three standard errors; an oracle below its trained network would be a mistake as well."""
+    for run in results.runs:
+        for m in run.record.measurements:
+            slack = 3 * (m.stderr or 0.0)
+            assert m.ceiling is None or m.value <= m.ceiling + slack, f"{run.name}: {m.quantity} above its ceiling"
+            assert m.oracle is None or m.value <= m.oracle + slack, f"{run.name}: {m.quantity} above its oracle"
