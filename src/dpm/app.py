@@ -27,6 +27,8 @@ def run(main: Callable[[], Any]) -> None:
         main()
     except (UserError, HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
         fail(UserError(f"{error}; experiments: {', '.join(experiments())}") if "experiment" in str(error) else error)
+    except OSError as error:
+        fail(UserError(f"{error.strerror}: {error.filename}") if error.filename else error)
     except KeyboardInterrupt:
         print("stopped; the same command resumes from the last checkpoint", file=sys.stderr)
         sys.exit(130)
