@@ -2,6 +2,7 @@
 
 import io
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ KEPT = 2
 def save(folder: Path, step: int, state: dict[str, Any]) -> Path:
     """`folder/step-<step>.pt`. Its checksum is on disk before it, so a checkpoint without one is never a good one."""
     buffer = io.BytesIO()
-    torch.save(state, buffer)
+    torch.save(_canonical(state), buffer)
     path = folder / f"step-{step:09d}.pt"
     write_atomically(_checksum(path), sha256(buffer.getvalue()).encode())
     write_atomically(path, buffer.getvalue())
@@ -48,6 +49,17 @@ def load_newest(folder: Path) -> tuple[dict[str, Any] | None, list[str]]:
     if complaints:
         raise UserError(complaints[0])
     return None, []
+
+
+def _canonical(state: Any) -> Any:
+    """The same state in plain containers with each string one object: pickle refers back to objects, not to equal ones,
+    so a resumed run, whose keys were read from a file, would otherwise save other bytes than an uninterrupted one.
+    """
+    if isinstance(state, dict):
+        return {_canonical(key): _canonical(value) for key, value in state.items()}
+    if isinstance(state, list | tuple):
+        return type(state)(_canonical(value) for value in state)
+    return sys.intern(state) if isinstance(state, str) else state
 
 
 def _newest_first(folder: Path) -> list[Path]:

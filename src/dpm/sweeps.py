@@ -68,18 +68,19 @@ def table(variants: Sequence[Variant], label: str) -> str:
 
 @styled
 def figure(variants: Sequence[Variant], label: str) -> Figure:
-    """One point per variant; on a number line where the variants differ in one number, else by name."""
+    """One point per variant: along a number line where they differ in one number, else one named row for each."""
+    x, values, errors = [_number(v.name) for v in variants], [v.value for v in variants], [v.stderr for v in variants]
     figure = Figure(figsize=(WIDTH, 3.2), layout="constrained")
     axes = figure.subplots()
-    x = [_number(v.name) for v in variants]
-    places = x if all(map(math.isfinite, x)) else list(range(len(variants)))
-    axes.errorbar(places, [v.value for v in variants], [v.stderr for v in variants], fmt="o", capsize=3)
-    axes.set_ylabel(label)
-    if places is x:
-        axes.set_xlabel(variants[0].name.split("=")[0])
+    if all(map(math.isfinite, x)):
+        axes.errorbar(x, values, errors, fmt="o", capsize=3)
+        axes.set(xlabel=variants[0].name.split("=")[0], ylabel=label.replace(" (", "\n("))
         axes.set_xscale("log" if min(x) > 0 and max(x) > 20 * min(x) else "linear")
     else:
-        axes.set_xticks(places, [v.name or "(as configured)" for v in variants], rotation=30, ha="right")
+        rows = range(len(variants))
+        axes.errorbar(values, rows, xerr=errors, fmt="o", capsize=3)
+        axes.set_yticks(rows, [v.name.replace(",", "\n") or "(as configured)" for v in variants])
+        axes.set(xlabel=label, ylim=(len(variants) - 0.5, -0.5))
     return figure
 
 
