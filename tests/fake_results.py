@@ -48,7 +48,7 @@ def record(experiment: str, seed: int, K: float, network: str, units: int, beta_
     shared = {"split": "held-out", "T": T, "hidden_units": units, "network": network, "beta_1": beta_1, "seed": seed}
     truth = ((0, 9.8), (1, ceiling))
     measurements = [Measurement("log_likelihood", value, 0.01, 10000, "bits", {**shared, "t": t}) for t, value in truth]
-    answers = (None, None) if experiment.endswith(("beta_1", "units")) else (f"{TABLE}/K", f"{TABLE}/K_minus_null")
+    answers = (f"{TABLE}/K", f"{TABLE}/K_minus_null") if experiment == ROLL else (None, None)
     for edges, claims in (("entropy", answers), ("stationary", (None, None))):
         protocol = {**shared, "edges": edges, "terms": "all", "draws": 4}
         limits = {"ceiling": ceiling, "oracle": ceiling - 0.4}

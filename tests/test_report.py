@@ -19,7 +19,7 @@ from dpm.report import Report, convert, sections
 from dpm.report.drawing import draw
 from dpm.report.markdown import document, measured, plain, setting, signed, table
 from dpm.report.pages import FigureEntry, fill, load_pages
-from dpm.report.verdicts import judge, terminal
+from dpm.report.verdicts import page_rows, terminal
 from dpm.results import Results, over_seeds, selected
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -66,7 +66,7 @@ def test_numbers_are_printed_to_the_second_digit_of_their_error():
     assert measured(3.17, None, "1") == "3.17"
     assert measured(35746307.0, 12.0, "parameters") == "35,746,307 ± 12 parameters"
     assert measured(None) == ""
-    assert (signed(-3.249), signed(0.0512)) == ("−3.2", "+0.051")
+    assert (signed(-3.249), signed(0.0512), signed(2.0), signed(-14.4)) == ("−3.2", "+0.051", "+2.0", "−14")
     assert (setting(1e-6), setting(2.5e-3), setting(0.2), setting(40), setting("RBF")) == ("1e-6", "2.5e-3", "0.2", "40", "RBF")
 
 
@@ -104,7 +104,8 @@ def test_summary_has_a_row_for_every_claim_of_a_page(report: Report):
 def test_page_judges_every_experiment_and_numbers_the_deviations(report: Report):
     page = report.texts()[f"{ROLL}/README.md"]
     assert "| Swiss roll: K | MLP | 2.35 bits |" in page
-    assert "hidden_units is 128 instead of 16" in page
+    assert "- Swiss roll: K (RBF, 16 units): " in page
+    assert "- Swiss roll: K (MLP)" not in page
     for index, _ in enumerate(report.pages[0].deviations, 1):
         assert f"**D{index}.**" in page
     assert page.index("## Verdict") < page.index("## Figures")
@@ -305,10 +306,15 @@ def test_without_pandoc_or_typst_the_readme_is_written_all_the_same(
     assert not (tmp_path / "out" / "report.pdf").exists()
 
 
-def test_mlp_is_not_compared_with_the_paper(report: Report):
-    row = judge(report.claims[f"{TABLE}/K"], "K", MLP, "MLP", report.results)
-    assert (row.verdict.word, row.verdict.gap) == ("incomparable", None)
-    assert row.cells[-1] == "**incomparable**"
+def test_an_experiment_that_answers_no_claim_is_shown_without_a_verdict(report: Report):
+    (row,) = (
+        r
+        for r in page_rows(report.pages[0], report.claims, report.results)
+        if (r.label, r.experiment) == ("Swiss roll: K", "MLP")
+    )
+    expected = over_seeds(selected([r.record for r in report.results.of(MLP)], "log_likelihood_bound", {"edges": "entropy"}))
+    assert (row.verdict, row.mean) == (None, expected)
+    assert row.cells[-1] == "not the paper's model"
 
 
 def test_blocks_are_separated_by_one_blank_line():

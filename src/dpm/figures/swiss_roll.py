@@ -21,7 +21,7 @@ def figure_1(arrays: Arrays) -> Figure:
     """
     times, T = arrays["times"], int(arrays["times"].max())
     columns = [int(np.abs(times - t).argmin()) for t in (0, T / 2, T)]
-    figure = Figure(figsize=(0.72 * WIDTH, 0.74 * WIDTH), layout="constrained")
+    figure = Figure(figsize=(0.64 * WIDTH, 0.67 * WIDTH), layout="constrained")
     axes = figure.subplots(3, 3, sharex=True, sharey=True)
     limit = _limit(arrays)
     for column, frame in enumerate(columns):

@@ -66,7 +66,7 @@ def setting(value: object) -> str:
 
 def signed(value: float) -> str:
     """+0.05 or -0.05, two significant digits."""
-    return f"{'+' if value >= 0 else MINUS}{float(f'{abs(value):.2g}'):g}"
+    return f"{'+' if value >= 0 else MINUS}{abs(value):#.2g}".removesuffix(".")
 
 
 def thousands(n: float) -> str:

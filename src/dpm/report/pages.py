@@ -3,11 +3,13 @@
     title        of the page
     experiments  folder below results/ -> label; the first one answers the claims in the summary
     claims       claim id -> label
+    protocol     {key: value} that picks the measurement to show beside a claim where an experiment answers none (another
+                 network than the paper's, a sweep); the quantity is the claim's
     paper        what the paper did (Markdown)
     command      how to obtain the page's numbers, one command per line
     deviations   list of texts, numbered D1, D2, ...
-    sweeps       list of {title, folders: [patterns below results/], settings: {protocol key: column label}}, and, to pick the
-                 measurement of the first claim's quantity, protocol: {key: value}
+    sweeps       list of {title, folders: [patterns below results/], settings: {protocol key: column label}}: a table of the
+                 first claim's quantity
     figures      list of {_target_: dpm.figures...., caption, and one of
                    arrays: <folder>/seed<k>    the function gets the arrays of this run
                    seeds: <folder>             the function gets a list: the arrays of each seed
@@ -49,7 +51,6 @@ class Sweep:
     title: str
     folders: Sequence[str]
     settings: Mapping[str, str]
-    protocol: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,7 @@ class Page:
     claims: Mapping[str, str]
     paper: str
     command: str
+    protocol: Mapping[str, Any] = field(default_factory=dict)
     deviations: Sequence[str] = ()
     sweeps: Sequence[Sweep] = ()
     figures: Sequence[FigureEntry] = ()

@@ -38,7 +38,7 @@ def reading(rows: Sequence[Row], claims: Claims) -> str:
         "setting" if c.setting else "quoted" if c.reference else "derived" if c.tag == "D" else "result"
         for c in claims.values()
     )
-    words = Counter(row.verdict.word for row in rows)
+    words = Counter(row.verdict.word for row in rows if row.verdict)
     words["pending"] += kinds["result"] - len(rows)
     return document(
         f"The registry holds {len(claims)} numbers: {kinds['result']} results of the two papers, {kinds['quoted']} of other "
@@ -76,7 +76,7 @@ def page(content: Page, claims: Claims, results: Results, figures: str) -> str:
         *(f"**D{index}.** {deviation}" for index, deviation in enumerate(content.deviations, 1)),
         "## Verdict",
         table(("claim", "experiment", *VERDICT_HEADER), cells, "llrrrrl"),
-        bullets(f"{row.label} ({row.experiment}): {row.verdict.text}." for row in rows),
+        bullets(f"{row.label} ({row.experiment}): {row.verdict.text}." for row in rows if row.verdict),
         "## What the numbers say" if text else "",
         text,
         "## Figures" if figures else "",
@@ -93,7 +93,7 @@ def sweeps(content: Page, claims: Claims, results: Results) -> Iterable[str]:
         rows = []
         for runs in (results.of(folder) for pattern in sweep.folders for folder in results.folders(pattern)):
             common_tier(runs)
-            if found := selected([run.record for run in runs], claim.quantity, sweep.protocol):
+            if found := selected([run.record for run in runs], claim.quantity, content.protocol):
                 mean, settings = over_seeds(found), [found[0].protocol.get(key, "") for key in sweep.settings]
                 rows.append((settings, [*map(setting, settings), ours(mean), *limits(mean)]))
         rows.sort(key=lambda row: [(isinstance(x, str), x) for x in row[0]])

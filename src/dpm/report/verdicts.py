@@ -8,7 +8,7 @@ from dpm.errors import UserError
 from dpm.records import Measurement
 from dpm.report.markdown import limit, measured, signed, thousands
 from dpm.report.pages import Page
-from dpm.results import Mean, Results, Run, over_seeds
+from dpm.results import Mean, Results, Run, over_seeds, selected
 
 MEANINGS = {
     "reproduced": "same protocol, and the gap is within the tolerance fixed beforehand plus two standard errors",
@@ -22,15 +22,14 @@ MEANINGS = {
 
 @dataclass(frozen=True)
 class Row:
-    """One claim and what one experiment says to it."""
+    """One claim and what one experiment says to it; no verdict where the experiment does not answer the claim."""
 
     claim: Claim
     label: str
     folder: str
     experiment: str
-    verdict: Verdict
+    verdict: Verdict | None
     mean: Mean | None
-    tier: str
 
     @property
     def cells(self) -> tuple[str, str, str, str, str]:
@@ -47,16 +46,12 @@ def page_rows(page: Page, claims: Mapping[str, Claim], results: Results) -> Iter
     """Every claim of the page with every experiment that measured it; the first experiment also where it is pending."""
     for claim, label in page.claims.items():
         for folder, experiment in page.experiments.items():
-            row = judge(claims[claim], label, folder, experiment, results)
-            if row.mean is not None or folder == page.home:
-                yield row
-
-
-def judge(claim: Claim, label: str, folder: str, experiment: str, results: Results) -> Row:
-    runs = results.of(folder)
-    measurements, tier = answering(claim, runs), common_tier(runs)
-    mean = over_seeds(measurements) if measurements else None
-    return Row(claim, label, folder, experiment, verdict(claim, measurements, tier), mean, tier)
+            runs = results.of(folder)
+            tier, found = common_tier(runs), answering(claims[claim], runs)
+            shown = found or selected([run.record for run in runs], claims[claim].quantity, page.protocol)
+            word = verdict(claims[claim], found, tier) if found or folder == page.home else None
+            if word or shown:
+                yield Row(claims[claim], label, folder, experiment, word, over_seeds(shown) if shown else None)
 
 
 def answering(claim: Claim, runs: Sequence[Run]) -> list[Measurement]:
@@ -100,7 +95,9 @@ def limits(mean: Mean | None) -> tuple[str, str]:
     return ("", "") if mean is None else (limit(mean.ceiling), limit(mean.oracle))
 
 
-def judgement(verdict: Verdict) -> str:
+def judgement(verdict: Verdict | None) -> str:
+    if verdict is None:
+        return "not the paper's model"
     return f"**{verdict.word}**" + ("" if verdict.gap is None else f" ({signed(verdict.gap)})")
 
 
