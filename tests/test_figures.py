@@ -1,6 +1,5 @@
 """Figures show what the arrays hold: the drawn points, lines and errors are compared with them."""
 
-import io
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +9,6 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from matplotlib.quiver import Quiver
-from PIL import Image
 
 from dpm.claims import Claim, Tolerance
 from dpm.errors import UserError
@@ -74,9 +72,8 @@ def test_frames_may_be_stored_in_any_order(arrays, figure_1):
 def test_animation_runs_forward_on_the_left_and_backward_on_the_right(arrays):
     few = {key: arrays[key][::2] if key in ("times", "forward", "reverse") else arrays[key] for key in arrays}
     content = render(swiss_roll.animation(few, points=50))
-    with Image.open(io.BytesIO(content)) as image:
-        assert image.format == "GIF"
-        assert image.n_frames >= len(few["times"])  # equal frames in a row are stored as one
+    assert content.startswith(b"GIF89a")
+    assert content.count(b"\x21\xf9\x04") >= len(few["times"])  # a control block per frame; equal ones in a row are merged
     animation = swiss_roll.animation(few, points=50)
     shown = list(animation.new_frame_seq())
     assert sorted(set(shown)) == list(range(len(few["times"])))
