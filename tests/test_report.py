@@ -12,10 +12,11 @@ import pytest
 import yaml
 from fake_results import MLP, ROLL, TABLE
 
+from dpm import audit
 from dpm.claims import load_claims
 from dpm.errors import UserError
 from dpm.records import Record
-from dpm.report import Report, convert, sections
+from dpm.report import Report, appendices, convert, sections
 from dpm.report.drawing import draw
 from dpm.report.markdown import document, measured, plain, setting, signed, table
 from dpm.report.pages import FigureEntry, fill, load_pages
@@ -118,7 +119,7 @@ def test_sweep_tables_are_sorted_by_their_settings(report: Report):
 
 
 def test_every_claim_is_in_the_registry_once(report: Report):
-    text = sections.registry(report.claims, report.rows)
+    text = appendices.registry(report.claims, report.rows)
     for claim in report.claims:
         assert text.count(f"`{claim.split('/', 1)[1]}`") == len(
             [c for c in report.claims if c.endswith(claim.split("/", 1)[1])]
@@ -137,7 +138,7 @@ def test_counts_of_the_summary_add_up(report: Report):
 
 
 def test_provenance_names_every_record_with_its_commit_and_hashes(report: Report):
-    text = sections.provenance(report.results)
+    text = appendices.provenance(report.results)
     for run in report.results.runs:
         (row,) = (line for line in text.splitlines() if line.startswith(f"| `{run.name}` "))
         for value in (run.record.provenance["commit"], run.record.provenance["weights_sha256"]):
@@ -146,9 +147,7 @@ def test_provenance_names_every_record_with_its_commit_and_hashes(report: Report
 
 
 def test_audit_tells_the_three_stories_and_every_identity_once(report: Report):
-    from dpm import audit
-
-    text = sections.audits(report.claims, "Introduction.")
+    text = appendices.audits(report.claims, "Introduction.")
     assert "4.2036 ± 0.067 bits/dim" in text
     words = [identity.word for identity in audit.identities(report.claims)]
     assert {word: text.count(f"| **{word}**") for word in set(words)} == {word: words.count(word) for word in set(words)}

@@ -12,7 +12,7 @@ from pathlib import Path
 from dpm.claims import Claim, load_claims
 from dpm.errors import UserError
 from dpm.records import write_atomically
-from dpm.report import convert, sections
+from dpm.report import appendices, convert, sections
 from dpm.report.drawing import draw, drawable
 from dpm.report.markdown import document
 from dpm.report.pages import FigureEntry, Page, fill, load_pages
@@ -78,9 +78,9 @@ class Report:
             "## How to read a verdict",
             sections.reading(self.rows, self.claims),
             *(self.page(page, ".", entries(page)) for page in self.pages),
-            sections.audits(self.claims, self.audit),
-            sections.registry(self.claims, self.rows),
-            sections.provenance(self.results),
+            appendices.audits(self.claims, self.audit),
+            appendices.registry(self.claims, self.rows),
+            appendices.provenance(self.results),
         )
 
     def images(self, entries: Callable[[Page], Sequence[FigureEntry]]) -> dict[str, bytes]:
