@@ -1,0 +1,106 @@
+"""From configuration to objects: what Hydra takes without a word is refused in one line that names the key."""
+
+import math
+from typing import Any
+
+import pytest
+from omegaconf import OmegaConf
+
+from dpm import configs
+from dpm.errors import UserError
+from dpm.runs import refuse_additions, variant
+from dpm.schedules import BetaSchedule
+
+SCHEDULE = {"_target_": "dpm.schedules.linear", "T": 3, "beta_1": 0.1, "beta_T": 0.2}
+
+
+def resolved(content: dict[str, Any]) -> dict[str, Any]:
+    return configs.resolved(OmegaConf.create(content))
+
+
+def test_a_configuration_becomes_plain_containers_with_its_references_filled_in() -> None:
+    config = resolved({"T": 3, "schedule": {**SCHEDULE, "T": "${T}"}, "list": [1, "${T}"]})
+    assert config == {"T": 3, "schedule": SCHEDULE, "list": [1, 3]}
+    assert (type(config), type(config["schedule"]), type(config["list"])) == (dict, dict, list)
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        ({"T": "???"}, "Missing mandatory value"),
+        ({"T": "${nowhere}"}, "'nowhere' not found"),
+        ({"a": {"b": [{"c": math.nan}]}}, "a.b.0.c = nan: give a finite number"),
+        ({"lr": -math.inf}, "lr = -inf: give a finite number"),
+        ({"schedule": {**SCHEDULE, "beta_t": 1}}, "unknown configuration key schedule.beta_t; dpm.schedules.linear takes: T,"),
+        ({"a": [{"deep": {**SCHEDULE, "foo": 1}}]}, "unknown configuration key a.0.deep.foo"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(content: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(UserError, match=complaint) as caught:
+        resolved(content)
+    assert "\n" not in str(caught.value)
+
+
+def test_keys_that_a_constructor_collects_are_left_to_it() -> None:
+    assert resolved({"a": {"_target_": "dataclasses.replace", "_partial_": True, "anything": 1}})
+
+
+def test_objects_are_built_with_plain_arguments() -> None:
+    schedule = configs.build({"schedule": SCHEDULE}, "schedule")
+    assert isinstance(schedule, BetaSchedule)
+    assert len(schedule) == 3
+
+
+def test_a_constructors_complaint_names_the_key() -> None:
+    with pytest.raises(UserError, match=r"^a\.schedule: a schedule needs at least one step, got T = 0$"):
+        configs.build({"a": {"schedule": {**SCHEDULE, "T": 0}}}, "a")
+
+
+@pytest.mark.parametrize("target", ["dpm.schedules.lienar", "dpm.nowhere.linear", "math.pi"])
+def test_a_target_that_does_not_exist_is_refused(target: str) -> None:
+    with pytest.raises(UserError, match=target):
+        resolved({"schedule": {**SCHEDULE, "_target_": target}})
+
+
+def test_unknown_keys_of_a_plain_mapping_are_refused() -> None:
+    configs.known_keys({"steps": 1}, {"steps", "clip"})
+    with pytest.raises(UserError, match="unknown configuration key 'stpes'; known: clip, steps"):
+        configs.known_keys({"stpes": 1}, {"steps", "clip"})
+
+
+def test_the_digest_covers_what_decides_the_weights_and_nothing_else() -> None:
+    config = {"optimizer": {"lr": 0.1}, "seed": 0, "outputs": "a", "tracker": 1, "results": "b", "tier": "smoke"}
+    same = {**config, "outputs": "c", "tracker": 2, "results": "d", "tier": "laptop"}
+    assert configs.digest(same) == configs.digest(dict(reversed(config.items())))
+    for change in ({"seed": 1}, {"optimizer": {"lr": 0.2}}, {"new": 0}):
+        assert configs.digest({**config, **change}) != configs.digest(config)
+
+
+def test_differences_name_every_leaf() -> None:
+    old, new = {"a": {"b": 1, "c": 2}, "outputs": "x"}, {"a": {"b": 1, "c": 3}, "d": 4, "outputs": "y"}
+    assert configs.differences(old, new) == ["a.c: 2 -> 3", "d: None -> 4"]
+    assert configs.differences(old, old) == []
+
+
+def test_a_folders_name_says_what_was_changed_and_not_how_it_was_watched() -> None:
+    overrides = [
+        "experiment=a/b",
+        "seed=3",
+        "tier=smoke",
+        "optimizer.lr=0.1",
+        "tracker=none",
+        "+reverse.network.width=4",
+        "outputs=x",
+    ]
+    assert variant(overrides) == "optimizer.lr=0.1,reverse.network.width=4,tier=smoke"
+    assert variant(list(reversed(overrides))) == variant(overrides)
+    assert variant(["outputs=/a/b", "network=a/b"]) == "network=a-b"
+    assert variant([]) == ""
+
+
+def test_keys_may_be_added_to_constructors_only() -> None:
+    config = {"schedule": {**SCHEDULE, "new": 1}, "training": {"new": 1}, "new": 1}
+    refuse_additions(["+schedule.new=1", "seed=0"], config)
+    for override in ("+new=1", "++new=1", "+training.new=1", "+nowhere.new=1", "~seed"):
+        with pytest.raises(UserError, match="nothing reads a key"):
+            refuse_additions([override], config)

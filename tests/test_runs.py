@@ -1,0 +1,409 @@
+"""A run in its folder: refused, trained, resumed, skipped, swept, evaluated; and what the command line says about it."""
+
+import atexit
+import io
+import json
+import os
+import re
+import runpy
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
+from torch.optim.lr_scheduler import CosineAnnealingLR
+
+from dpm import checkpoints, runs
+from dpm.errors import UserError
+from dpm.records import Record
+from dpm.runs import Run
+
+ROOT = Path(__file__).parents[1]
+ROLL = "sohl_dickstein_2015/swiss_roll"
+TINY = [
+    "training.steps=4",
+    "training.batch_size=8",
+    "training.log_every=1",
+    "training.validate_every=2",
+    "validation_examples=20",
+    "examples=20",
+    "evaluators=bound",
+]
+LONG = [*TINY[1:], "training.log_every=10", "training.validate_every=20"]
+
+
+def configured(root: Path, *overrides: str, experiment: str = ROLL, verb: str = "train") -> Run:
+    """The run that a command line means, with its folders below `root` and without a tracker."""
+    line = [*command_line(root, experiment), *overrides]
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        return Run(compose(verb, line), line)
+
+
+def command_line(root: Path, experiment: str = ROLL) -> list[str]:
+    return [f"experiment={experiment}", "tier=smoke", "tracker=none", f"outputs={root}/outputs", f"results={root}/results"]
+
+
+@dataclass(frozen=True)
+class Exit:
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def command(tmp_path: Path, monkeypatch, capfd) -> Iterator[Callable[..., Exit]]:
+    """Run experiments/<verb>.py in this process as from the command line, with its folders below tmp_path."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    before = signal.getsignal(signal.SIGTERM)
+
+    def call(verb: str, *arguments: str, flags: Sequence[str] = ()) -> Exit:
+        monkeypatch.setattr(sys, "argv", [f"experiments/{verb}.py", *flags, *command_line(tmp_path), *arguments])
+        capfd.readouterr()
+        status = 0
+        try:
+            runpy.run_path(f"experiments/{verb}.py", run_name="__main__")
+        except SystemExit as stop:
+            status = stop.code
+        captured = capfd.readouterr()
+        return Exit(status, captured.out, captured.err)
+
+    yield call
+    signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def started(root: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """A training in a process of its own."""
+    line = [sys.executable, "experiments/train.py", *command_line(root), *arguments]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(line, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, **pipes) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def wait_for(condition: Callable[[], Any], process: subprocess.Popen[str]) -> None:
+    while not condition():
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.02)
+
+
+def the_folder(root: Path) -> Path:
+    """The one run's folder below `root`."""
+    (folder,) = (root / "outputs").glob("**/seed*")
+    return folder
+
+
+def checkpoint(folder: Path) -> Path:
+    return max(folder.glob("step-*.pt"))
+
+
+def leaves(path: str, value: Any) -> Iterator[tuple[str, object]]:
+    """Every leaf by its path, tensors as their bytes."""
+    if isinstance(value, dict | list | tuple):
+        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from leaves(f"{path}/{key}", item)
+    else:
+        yield path, value.numpy().tobytes() if isinstance(value, torch.Tensor) else value
+
+
+def final_state(folder: Path) -> dict[str, object]:
+    return dict(leaves("", torch.load(io.BytesIO(checkpoint(folder).read_bytes()), weights_only=True)))
+
+
+def metrics(folder: Path) -> list[dict[str, Any]]:
+    """The rows of metrics.jsonl without what the clock says."""
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
+
+
+def one_line(error: str) -> bool:
+    return error.count("\n") <= 1 and "Traceback" not in error
+
+
+# What is refused, before anything is written
+
+
+@pytest.mark.parametrize(
+    ("override", "complaint"),
+    [
+        ("trian.lr=1", "Could not override 'trian.lr'"),
+        ("network=foo", "Available options in 'network'"),
+        ("+typo=1", "nothing reads a key 'typo'"),
+        ("++typo=1", "nothing reads a key 'typo'"),
+        ("+training.foo=1", "nothing reads a key 'training.foo'"),
+        ("+reverse.network.foo=1", "unknown configuration key reverse.network.foo"),
+        ("~seed", "nothing reads a key 'seed'"),
+        ("tier=foo", "tiers.foo"),
+        ("T=-3", "at least one step, got T = -3"),
+        ("units=-1", "reverse.network"),
+        ("beta_1=nan", "beta_1 = nan: give a finite number"),
+        ("beta_1=-1", "0 < beta_1"),
+        ("optimizer.lr=nan", "optimizer.lr = nan"),
+        ("optimizer.lr=-1", "optimizer: Invalid learning rate: -1"),
+        ("optimizer.lr=fast", "optimizer"),
+        ("optimizer._target_=torch.optim.Adm", "torch.optim.Adm"),
+        ("training.steps=-1", "training.steps = -1"),
+        ("training.clip=inf", "training.clip = inf"),
+        ("data.noise_variance=2", "noise_variance"),
+        ("seed=-1", "seed = -1"),
+        ("seed=1.5", "seed = 1.5"),
+        ("validation_examples=-1", "validation_examples"),
+        ("validation_examples=1", "validation_examples"),  # one value has no standard error
+        ("examples=many", "examples"),
+        ("threads=-1", "threads"),
+        ("device=tpu", "device"),
+        ("tracker.mode=loud", "tracker"),
+        ("outputs=/dev/null", "cannot write in /dev/null"),
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_nothing_behind(tmp_path: Path, override: str, complaint: str) -> None:
+    with pytest.raises((UserError, HydraException)) as caught:
+        runs.train(configured(tmp_path, *(["tracker=offline"] if "tracker" in override else []), override))
+    assert complaint in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("override", ["examples=-1", "examples=0", "weights=missing.safetensors"])
+def test_an_evaluation_that_cannot_be_meant_is_refused(tmp_path: Path, override: str) -> None:
+    with pytest.raises(UserError, match=override.split("=")[0]):
+        runs.evaluate(configured(tmp_path, override, verb="evaluate"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_evaluation_without_a_training_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="train it first"):
+        runs.evaluate(configured(tmp_path, verb="evaluate"))
+
+
+def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
+    safetensors.torch.save_file({"network.centres": torch.zeros(3, 2)}, tmp_path / "other.safetensors")
+    (tmp_path / "noise.safetensors").write_bytes(b"not weights at all")
+    for name in ("other", "noise"):
+        with pytest.raises(UserError, match="does not fit this configuration"):
+            runs.evaluate(configured(tmp_path, f"weights={tmp_path}/{name}.safetensors", verb="evaluate"))
+
+
+# Training in a folder
+
+
+def test_a_finished_run_is_skipped_and_another_configuration_refused(tmp_path: Path, capsys) -> None:
+    done = runs.train(configured(tmp_path, *TINY))
+    folder = the_folder(tmp_path)
+    before = {path: path.stat().st_mtime_ns for path in folder.iterdir() if path.name != ".lock"}
+    assert runs.train(configured(tmp_path, *TINY)) == done
+    assert "finished before; nothing to do" in capsys.readouterr().out
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "optimizer": {**config["optimizer"], "lr": 0.5}}))
+    with pytest.raises(UserError, match=r"another configuration \(optimizer\.lr: 0\.5 -> 0\.02\)"):
+        runs.train(configured(tmp_path, *TINY))
+
+
+def test_a_done_run_says_what_it_reached_and_what_it_cost(tmp_path: Path) -> None:
+    done = runs.train(configured(tmp_path, *TINY, "seed=7"))
+    rows = metrics(the_folder(tmp_path))
+    assert [row["step"] for row in rows] == [1, 2, 2, 3, 4, 4]
+    assert (done["seed"], done["value"], done["unit"]) == (7, rows[-1]["value"], "bits")
+    assert {key: done["budget"][key] for key in ("steps", "examples", "device")} == {
+        "steps": 4,
+        "examples": 32,
+        "device": "cpu",
+    }
+
+
+def check_evaluation_uses_the_average(root: Path) -> None:
+    """The weights beside the record, and the record's hash of them, are the moving average, not the last weights."""
+    runs.train(configured(root, *TINY))
+    runs.evaluate(configured(root, *TINY, verb="evaluate"))
+    state = torch.load(checkpoint(the_folder(root)), weights_only=True)
+    (path,) = (root / "results").glob("**/*.safetensors")
+    evaluated = safetensors.torch.load_file(path)
+    assert all(torch.equal(value, state["ema"][f"module.{name}"]) for name, value in evaluated.items())
+    assert any(not torch.equal(value, state["reverse"][name]) for name, value in evaluated.items())
+    assert Record.load(path.with_suffix(".json")).measurements[0].protocol["weights"] == "ema"
+
+
+def test_evaluation_uses_the_average(tmp_path: Path) -> None:
+    check_evaluation_uses_the_average(tmp_path)
+
+
+def test_shipped_weights_give_the_same_record_without_the_run(tmp_path: Path) -> None:
+    """What somebody else can do: evaluate from the results folder alone."""
+    runs.train(configured(tmp_path, *TINY))
+    first = runs.evaluate(configured(tmp_path, *TINY, verb="evaluate"))
+    (tmp_path / "outputs").rename(tmp_path / "elsewhere")
+    second = runs.evaluate(configured(tmp_path, *TINY, verb="evaluate"))
+    assert second.measurements == first.measurements
+    assert second.budget == first.budget
+
+
+def test_a_damaged_newest_checkpoint_costs_a_warning_and_not_the_result(tmp_path: Path, capsys) -> None:
+    """Resumed from the older checkpoint, the run ends as it would have; without any good one it says so."""
+    runs.train(configured(tmp_path, *TINY))
+    folder = the_folder(tmp_path)
+    expected, rows = final_state(folder), metrics(folder)
+    (folder / "done.json").unlink()
+    checkpoint(folder).write_bytes(checkpoint(folder).read_bytes()[:-9])
+    runs.train(configured(tmp_path, *TINY))
+    assert re.search(r"warning: .*step-000000004\.pt is damaged.*; going on from an older one\n", capsys.readouterr().err)
+    assert final_state(folder) == expected
+    assert metrics(folder) == rows
+    (folder / "done.json").unlink()
+    for path in folder.glob("*.pt"):
+        path.write_bytes(b"")
+    with pytest.raises(UserError, match="is damaged"):
+        runs.train(configured(tmp_path, *TINY))
+
+
+def test_rows_do_not_depend_on_where_a_run_was_interrupted(tmp_path: Path) -> None:
+    """A logged loss is the mean over its interval, also where a checkpoint, and so a restart, lies inside it."""
+    runs.train(configured(tmp_path, *TINY, "training.log_every=3"))
+    folder = the_folder(tmp_path)
+    rows = metrics(folder)
+    (folder / "done.json").unlink()
+    checkpoint(folder).write_bytes(b"")  # on from step 2
+    runs.train(configured(tmp_path, *TINY, "training.log_every=3"))
+    assert metrics(folder) == rows
+
+
+def test_a_row_that_was_cut_short_is_dropped(tmp_path: Path) -> None:
+    runs.train(configured(tmp_path, *TINY))
+    folder = the_folder(tmp_path)
+    rows = metrics(folder)
+    (folder / "done.json").unlink()
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 4, "lo')
+    runs.train(configured(tmp_path, *TINY))
+    assert metrics(folder) == rows
+
+
+def test_a_folder_belongs_to_one_process_at_a_time(tmp_path: Path) -> None:
+    run = configured(tmp_path, *TINY)
+    with runs.locked(run.folder), pytest.raises(UserError, match="another process trains here"):
+        runs.train(run)
+    runs.train(run)
+
+
+def test_divergence_keeps_the_last_good_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"step \d+: loss .*; weights not updated"):
+        runs.train(configured(tmp_path, *TINY, "training.steps=50", "optimizer.lr=1e30", "training.checkpoint_every=1"))
+    state, complaints = checkpoints.load_newest(the_folder(tmp_path))
+    assert state is not None
+    assert (complaints, bool(state["ema"])) == ([], True)
+    assert not (the_folder(tmp_path) / "done.json").exists()
+
+
+# The command line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [(["trian.lr=1"], "trian.lr"), (["+typo=1"], "typo"), (["experiment=foo"], ROLL)],
+)
+def test_the_command_line_answers_a_mistake_with_one_line_and_status_2(command, tmp_path: Path, arguments, complaint) -> None:
+    result = command("train", *arguments)
+    assert result.status == 2
+    assert result.err.startswith("error: ")
+    assert complaint in result.err
+    assert one_line(result.err)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_a_sweep_goes_on_after_a_failing_job_and_restarts_what_is_missing(command, tmp_path: Path, monkeypatch) -> None:
+    """Seed 1 cannot be written: seeds 0 and 2 finish, the status is not 0, and the same command then runs seed 1 only."""
+    at_exit: list[Callable[[], Any]] = []
+    monkeypatch.setattr(atexit, "register", lambda *call: at_exit.append(partial(*call)))
+    folder = configured(tmp_path, *TINY).folder.parent
+    folder.mkdir(parents=True)
+    (folder / "seed1").write_text("in the way")
+    first = command("train", "seed=0,1,2", *TINY, flags=["-m"])
+    assert first.status not in (0, None)
+    assert "cannot write" in first.err
+    assert "Traceback" not in first.err
+    done = {seed: (folder / f"seed{seed}/done.json") for seed in (0, 1, 2)}
+    assert [path.is_file() for path in done.values()] == [True, False, True]
+    before = {seed: done[seed].stat().st_mtime_ns for seed in (0, 2)}
+    (folder / "seed1").unlink()
+    second = command("train", "seed=0,1,2", *TINY, flags=["-m"])
+    assert second.status in (0, None)
+    assert second.out.count("nothing to do") == 2
+    assert done[1].is_file()
+    assert {seed: done[seed].stat().st_mtime_ns for seed in (0, 2)} == before
+    at_exit[-1]()
+    assert "| 3 |" in (folder.parent / "sweep.md").read_text()  # three seeds of one variant
+
+
+@pytest.mark.slow
+def test_a_signal_in_the_middle_of_a_step_saves_a_state_that_resumes_exactly(command, tmp_path: Path, monkeypatch) -> None:
+    """SIGTERM between the update of the weights and that of their average: the saved state is the one before or after both."""
+    step, calls = CosineAnnealingLR.step, []
+
+    def interrupted(self, *args: Any) -> None:
+        calls.append(self)
+        if len(calls) == 5:  # one call when the schedule is made, then one per step
+            signal.raise_signal(signal.SIGTERM)
+        step(self, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CosineAnnealingLR, "step", interrupted)
+        stopped = command("train", *TINY, "training.steps=6")
+    assert stopped.status == 143
+    assert "the same command resumes" in stopped.err
+    folder = the_folder(tmp_path)
+    assert not (folder / "done.json").exists()
+    command("train", *TINY, "training.steps=6")
+    runs.train(configured(tmp_path / "whole", *TINY, "training.steps=6"))
+    assert final_state(folder) == final_state(the_folder(tmp_path / "whole"))
+    assert metrics(folder) == metrics(the_folder(tmp_path / "whole"))
+
+
+@pytest.mark.slow
+def test_killed_and_restarted_a_run_ends_with_the_same_bytes(tmp_path: Path) -> None:
+    """SIGKILL after some checkpoint, then the same command: final checkpoint and metrics are those of an uninterrupted run."""
+    arguments = [*LONG, "training.steps=200"]
+    with started(tmp_path, *arguments) as process:
+        wait_for(lambda: len(list(tmp_path.glob("outputs/**/step-*.pt"))) == 2, process)
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+    folder = the_folder(tmp_path)
+    assert not (folder / "done.json").exists()
+    with started(tmp_path, *arguments) as process:
+        _, err = process.communicate()
+    assert (process.returncode, err) == (0, "")
+    runs.train(configured(tmp_path / "whole", *arguments))
+    whole = the_folder(tmp_path / "whole")
+    assert final_state(folder) == final_state(whole)
+    assert metrics(folder) == metrics(whole)
+    assert checkpoint(folder).read_bytes() == checkpoint(whole).read_bytes()
+
+
+@pytest.mark.slow
+def test_terminated_a_run_saves_and_exits_143_and_its_folder_was_its_own(command, tmp_path: Path) -> None:
+    with started(tmp_path, *LONG, "training.steps=100000", "training.checkpoint_every=100000") as process:
+        wait_for(lambda: list(tmp_path.glob("outputs/**/metrics.jsonl")) and metrics(the_folder(tmp_path)), process)
+        second = command("train", *LONG, "training.steps=100000", "training.checkpoint_every=100000")
+        process.terminate()
+        _, err = process.communicate()
+    assert second.status == 2
+    assert "another process trains here" in second.err
+    assert process.returncode == 143
+    assert one_line(err)
+    assert "the same command resumes" in err
+    state, _ = checkpoints.load_newest(the_folder(tmp_path))
+    assert state is not None
+    assert state["step"] >= metrics(the_folder(tmp_path))[-1]["step"] - 10
