@@ -13,8 +13,8 @@ from matplotlib.quiver import Quiver
 from dpm.claims import Claim, Tolerance
 from dpm.errors import UserError
 from dpm.figures import load_arrays, render, schedule, sweep, swiss_roll, terms
-from dpm.records import save_arrays
-from dpm.results import over_seeds, selected
+from dpm.records import over_seeds, save_arrays
+from dpm.results import selected
 
 T = fake_results.T
 CLAIM = Claim("p/K", "Table 1", "P8", "log_likelihood_bound", "bits", 2.35, Tolerance(0.1, "why"))

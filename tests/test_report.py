@@ -15,13 +15,13 @@ from fake_results import MLP, ROLL, TABLE
 from dpm import audit
 from dpm.claims import load_claims
 from dpm.errors import UserError
-from dpm.records import Record
+from dpm.records import Record, over_seeds
 from dpm.report import Report, appendices, convert, sections
 from dpm.report.drawing import draw
 from dpm.report.markdown import document, measured, plain, setting, signed, table
 from dpm.report.pages import FigureEntry, fill, load_pages
 from dpm.report.verdicts import page_rows, terminal
-from dpm.results import Results, over_seeds, selected
+from dpm.results import Results, selected
 
 ROOT = Path(__file__).resolve().parents[1]
 CLAIMS = ROOT / "conf" / "claims"

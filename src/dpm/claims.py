@@ -16,11 +16,10 @@ from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
 
 from dpm.errors import UserError
-from dpm.records import Measurement, Scalar, standard_error
+from dpm.records import Measurement, Scalar, over_seeds
 from dpm.units import QUANTITIES, Direction, Quantity, number, stated, unit, with_error
 
 TAGS = {
@@ -149,23 +148,13 @@ def _judgement(gap: float, allowed: float, better: Direction) -> str:
 
 
 def _over_seeds(claim: Claim, measurements: Sequence[Measurement]) -> tuple[Quantity, str]:
-    """Mean over the S seeds, with stderr = sqrt(spread^2 / S + mean of the within-seed variances).
-
-    spread is the standard deviation of the seeds' values (ddof 1): it measures training, and averages out with more
-    seeds. A seed's own stderr measures the choice of held-out examples; all seeds are scored on the same ones, so this
-    error is common to them: it neither shows in the spread nor averages out, and is added once. What part of it is
-    independent (the noise drawn for the bound) is in both terms, which errs on the wide side. One seed has no spread.
-    """
+    """The mean of `dpm.records.over_seeds` with the claim's unit, and in words."""
     for m in measurements:
         _check_same(claim, m)
-    values = np.array([m.value for m in measurements])
-    errors = [m.stderr for m in measurements if m.stderr is not None]
-    between = standard_error(values) if len(values) > 1 else None
-    within = float(np.sqrt(np.mean(np.square(errors)))) if errors else None
-    parts = [error for error in (between, within) if error is not None]
-    ours = Quantity(float(values.mean()), claim.amount.unit, math.hypot(*parts) if parts else None)
-    seeds = "one seed" if between is None else f"{len(values)} seeds, of the spread alone ± {between:.2g}"
-    return ours, f"{with_error(ours.value, ours.stderr)} {claim.unit} ({seeds})"
+    mean = over_seeds(measurements)
+    seeds = "one seed" if mean.spread is None else f"{mean.seeds} seeds, of the spread alone ± {mean.spread:.2g}"
+    ours = Quantity(mean.value, claim.amount.unit, mean.stderr)
+    return ours, f"{with_error(mean.value, mean.stderr)} {claim.unit} ({seeds})"
 
 
 def _check_same(claim: Claim, m: Measurement) -> None:

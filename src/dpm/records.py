@@ -12,7 +12,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -72,10 +72,44 @@ class Record:
             raise UserError(f"{path}: not a readable record ({error}); evaluate the experiment again") from error
 
 
-def records(results: Path) -> Iterator[Record]:
-    """Every record below `results`, in the order of their paths."""
-    for path in sorted(results.glob("*/**/seed*.json")):
-        yield Record.load(path)
+@dataclass(frozen=True)
+class Mean:
+    """One measurement over its seeds; `spread` (of the mean, over the seeds) and `stderr` are None where they are unknown."""
+
+    value: float
+    stderr: float | None
+    spread: float | None
+    n: int
+    seeds: int
+    unit: str
+    ceiling: float | None
+    oracle: float | None
+
+
+def over_seeds(measurements: Sequence[Measurement]) -> Mean:
+    """Mean over the S seeds, with stderr = sqrt(spread^2 / S + mean of the within-seed variances).
+
+    spread is the standard deviation of the seeds' values (ddof 1): it measures training, and averages out with more
+    seeds. A seed's own stderr measures the choice of held-out examples; all seeds are scored on the same ones, so this
+    error is common to them: it neither shows in the spread nor averages out, and is added once. What part of it is
+    independent (the noise drawn for the bound) is in both terms, which errs on the wide side. One seed has no spread.
+    n is the least number of examples; ceiling and oracle are means over the seeds that have them.
+    """
+    if len({m.unit for m in measurements}) != 1:
+        raise UserError(f"{measurements[0].quantity}: no mean over the units {sorted({m.unit for m in measurements})}")
+    values = np.array([m.value for m in measurements])
+    errors = [m.stderr for m in measurements if m.stderr is not None]
+    spread = standard_error(values) if len(values) > 1 else None
+    within = float(np.sqrt(np.mean(np.square(errors)))) if errors else None
+    parts = [error for error in (spread, within) if error is not None]
+    ceiling, oracle = (_mean([getattr(m, name) for m in measurements]) for name in ("ceiling", "oracle"))
+    n, unit, stderr = min(m.n for m in measurements), measurements[0].unit, math.hypot(*parts) if parts else None
+    return Mean(float(values.mean()), stderr, spread, n, len(values), unit, ceiling, oracle)
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
 
 
 def write_atomically(path: Path, content: bytes) -> None:

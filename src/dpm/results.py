@@ -4,16 +4,13 @@
 with other settings. Beside the record lie the arrays that its figures are drawn from, `seed<k>.npz`.
 """
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-import numpy as np
-
 from dpm.errors import UserError
-from dpm.records import Measurement, Record, Scalar, standard_error
+from dpm.records import Measurement, Record, Scalar
 
 
 @dataclass(frozen=True)
@@ -54,36 +51,6 @@ class Results:
         return Run(folder, record, path.with_suffix(".npz"))
 
 
-@dataclass(frozen=True)
-class Mean:
-    """One measurement over its seeds; `stderr` is None if no seed states an error and there is only one."""
-
-    value: float
-    stderr: float | None
-    n: int
-    seeds: int
-    unit: str
-    ceiling: float | None
-    oracle: float | None
-
-
-def over_seeds(measurements: Sequence[Measurement]) -> Mean:
-    """The mean over S seeds, with stderr = sqrt(spread^2 / S + mean of the within-seed variances), as in `dpm.claims`.
-
-    n is the least number of examples; ceiling and oracle are means over the seeds that have them.
-    """
-    if len({m.unit for m in measurements}) != 1:
-        raise UserError(f"{measurements[0].quantity}: no mean over the units {sorted({m.unit for m in measurements})}")
-    values = np.array([m.value for m in measurements])
-    errors = [m.stderr for m in measurements if m.stderr is not None]
-    parts = [standard_error(values)] if len(values) > 1 else []
-    parts += [float(np.sqrt(np.mean(np.square(errors))))] if errors else []
-    ceiling, oracle = (_mean([getattr(m, name) for m in measurements]) for name in ("ceiling", "oracle"))
-    stderr = math.hypot(*parts) if parts else None
-    n, unit = min(m.n for m in measurements), measurements[0].unit
-    return Mean(float(values.mean()), stderr, n, len(values), unit, ceiling, oracle)
-
-
 def selected(records: Iterable[Record], quantity: str, protocol: Mapping[str, object]) -> list[Measurement]:
     """From each record that has it, the one measurement of `quantity` whose protocol agrees with `protocol`, as text."""
     wanted, found = {(key, str(value)) for key, value in protocol.items()}, []
@@ -105,8 +72,3 @@ def grouped(runs: Iterable[Run]) -> dict[tuple[str, frozenset[tuple[str, Scalar]
             protocol = frozenset((key, value) for key, value in m.protocol.items() if key != "seed")
             groups.setdefault((m.quantity, protocol), []).append(m)
     return groups
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return float(np.mean(known)) if known else None

@@ -88,7 +88,7 @@ class SwissRoll(Synthetic):
 
     @staticmethod
     def log_weights(x: Tensor, nodes: Tensor, log_share: Tensor, variance: float) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """(points, log share + log N(x[points]; nodes[near], variance) + const, near) for one chunk of neighbours after another.
+        """(points, log share + log N(x[points]; nodes[near], variance) + const, near) for one chunk after another.
 
         A node that is left out is farther from every point of the chunk than its nearest node by a factor exp(-40) in weight.
         """

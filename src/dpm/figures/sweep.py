@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 
 from dpm.claims import Claim
 from dpm.figures import WIDTH, Array, styled
-from dpm.records import Measurement, Record
-from dpm.results import over_seeds, selected
+from dpm.records import Measurement, Record, over_seeds
+from dpm.results import selected
 
 MARKERS = ("o", "s", "^", "D", "v", "P")
 

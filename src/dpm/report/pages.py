@@ -39,8 +39,9 @@ import yaml
 
 from dpm.claims import Claim
 from dpm.errors import UserError
+from dpm.records import over_seeds
 from dpm.report.markdown import limit, measured
-from dpm.results import Results, over_seeds, selected
+from dpm.results import Results, selected
 
 PLACEHOLDER = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)
 MEASURED = re.compile(r"(?P<folder>[^:\s]+):(?P<quantity>\w+)(\.(?P<part>ceiling|oracle))?(?P<filters>( \w+=\S+)*)")

@@ -5,10 +5,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 
 from dpm.claims import Claim
+from dpm.records import over_seeds
 from dpm.report.markdown import bullets, document, setting, table
 from dpm.report.pages import Page, fill
 from dpm.report.verdicts import MEANINGS, Row, common_tier, limits, ours, page_rows
-from dpm.results import Results, grouped, over_seeds, selected
+from dpm.results import Results, grouped, selected
 
 Claims = Mapping[str, Claim]
 Link = Callable[[Page], str]

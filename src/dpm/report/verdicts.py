@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 from dpm.claims import Claim, Verdict, verdict
 from dpm.errors import UserError
-from dpm.records import Measurement
+from dpm.records import Mean, Measurement, over_seeds
 from dpm.report.markdown import limit, measured, signed, thousands
 from dpm.report.pages import Page
-from dpm.results import Mean, Results, Run, over_seeds, selected
+from dpm.results import Results, Run, selected
 
 MEANINGS = {
     "reproduced": "same protocol, and the gap is within the tolerance fixed beforehand plus two standard errors",
