@@ -12,7 +12,7 @@ from matplotlib.quiver import Quiver
 
 from dpm.claims import Claim, Tolerance
 from dpm.errors import UserError
-from dpm.figures import load_arrays, render, schedule, sweep, swiss_roll, terms
+from dpm.figures import curve, load_arrays, render, schedule, sweep, swiss_roll, terms
 from dpm.records import over_seeds, save_arrays
 from dpm.results import selected
 
@@ -100,6 +100,13 @@ def test_schedule_shows_betas_and_what_is_left_of_the_signal(arrays):
     np.testing.assert_array_equal(left.lines[1].get_ydata(), other["betas"])
     alpha_bar = np.cumprod(1 - other["betas"])
     np.testing.assert_allclose(right.lines[1].get_ydata(), alpha_bar / (1 - alpha_bar))
+
+
+def test_the_training_curve_shows_every_seed(arrays):
+    other = {"curve_step": np.array([1000, 2000]), "curve_K": np.array([0.5, 0.75])}
+    (axes,) = curve.validated([arrays, other]).axes
+    assert [line.get_label() for line in axes.lines] == ["seed 0", "seed 1"]
+    np.testing.assert_array_equal(axes.lines[1].get_xydata(), [[1, 0.5], [2, 0.75]])
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,19 @@
+"""The bound on validation examples as training goes on."""
+
+from collections.abc import Sequence
+
+from matplotlib.figure import Figure
+
+from dpm.figures import WIDTH, Arrays, styled
+
+
+@styled
+def validated(seeds: Sequence[Arrays], unit: str = "bits") -> Figure:
+    """K of the averaged weights against the training step, one line per seed."""
+    figure = Figure(figsize=(WIDTH, 2.6), layout="constrained")
+    axes = figure.subplots()
+    for index, arrays in enumerate(seeds):
+        axes.plot(arrays["curve_step"] / 1000, arrays["curve_K"], "o-", markersize=3, color=f"C{index}", label=f"seed {index}")
+    axes.set(xlabel="training step (thousands)", ylabel=f"K, validation ({unit})")
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
