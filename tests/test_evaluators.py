@@ -1,0 +1,177 @@
+"""Evaluators: the bound of all terms, paired with oracle and ceiling; the truth; what Figure 1 shows."""
+
+import math
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from dpm import schedules
+from dpm.bound import entropy_edges, stationary_edges
+from dpm.data.synthetic import GaussianData, SwissRoll
+from dpm.decoders import Stationary
+from dpm.errors import UserError
+from dpm.evaluators.bound import AllTerms, all_terms
+from dpm.evaluators.trajectories import Trajectories
+from dpm.evaluators.truth import Truth, log_density_of_x_1
+from dpm.oracles.gaussian import GaussianOracle
+from dpm.predictions import Epsilon
+from dpm.processes.gaussian import GaussianDiffusion
+from dpm.records import Measurement
+from dpm.reverse.gaussian import GaussianReverse
+from dpm.variances import FixedLarge
+
+T, D, BIT = 6, 2, math.log(2)
+DATA = GaussianData(D)
+ENTROPY = -0.5 * D * math.log2(2 * math.pi * math.e)  # the log likelihood of N(0, I) in bits
+Q = GaussianDiffusion(schedules.linear(T, 0.05, 0.4))
+ORACLE = GaussianOracle(Q, DATA, Stationary())
+ONE_STEP = GaussianOracle(GaussianDiffusion(schedules.linear(1, 0.3, 0.3)), DATA, Stationary())
+
+
+class Shrink(nn.Module):
+    """eps_theta = x_t / 2: a network that is worse than the oracle, the same at every t."""
+
+    def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
+        return x_t / 2
+
+
+MODEL = GaussianReverse(Q, Shrink(), Epsilon(), FixedLarge(), Stationary())
+EDGES = {"stationary": stationary_edges, "entropy": entropy_edges}
+
+
+def evaluator(**changes: Any) -> AllTerms:
+    settings: dict[str, Any] = {"edges": EDGES, "unit": "bits", "draws": 2, "batch_size": 150}
+    return AllTerms(**{**settings, "oracle": partial(GaussianOracle, decoder=Stationary()), **changes})
+
+
+def standardised(n: int) -> Tensor:
+    x_0 = DATA.held_out(n)
+    return (x_0 - x_0.mean(0)) / x_0.std(0)
+
+
+def by_name(measurements: tuple[Measurement, ...]) -> dict[tuple[str, object], Measurement]:
+    return {(m.quantity, m.protocol.get("edges")): m for m in measurements}
+
+
+@pytest.mark.parametrize("reverse", [ORACLE, ONE_STEP], ids=["T = 6", "T = 1"])
+def test_the_bound_of_a_perfect_model_is_the_log_likelihood_in_bits(reverse: GaussianOracle) -> None:
+    x_0 = standardised(3000)
+    for m in evaluator(oracle=None)(reverse, DATA, x_0, seed=0).measurements:
+        expected = ENTROPY if m.quantity == "log_likelihood_bound" else 0
+        assert m.value == pytest.approx(expected, abs=3 * m.stderr + 1e-3), m
+        assert (m.n, m.unit, m.protocol["draws"]) == (3000, "bits", 2)
+
+
+def test_parts_add_up_and_limits_stand_beside_the_bound() -> None:
+    x_0 = standardised(300)
+    evaluation = evaluator(ceiling=log_density_of_x_1)(MODEL, DATA, x_0, seed=0)
+    found = by_name(evaluation.measurements)
+    null = Q.prior(x_0).log_prob(x_0).mean().item() / BIT
+    for edges in EDGES:
+        K, gain = found["log_likelihood_bound", edges], found["gain_over_null", edges]
+        assert sum(K.parts.values()) == pytest.approx(-K.value)
+        assert gain.value == pytest.approx(K.value - null)
+        assert found["gain_over_oracle", edges].value == pytest.approx(K.value - K.oracle)
+        assert K.value < K.oracle < K.ceiling + 4 * K.stderr
+        assert gain.ceiling == pytest.approx(K.ceiling - null)
+    assert found["ceiling", None].value == K.ceiling
+
+
+def test_a_model_is_compared_with_its_oracle_draw_by_draw() -> None:
+    """The same noise for both: the oracle's gain over itself is zero for every example, not only on average."""
+    gain = by_name(evaluator()(ORACLE, DATA, standardised(200), seed=3).measurements)["gain_over_oracle", "stationary"]
+    assert (gain.value, gain.stderr) == (0, 0)
+
+
+def test_an_evaluation_is_a_function_of_its_seed() -> None:
+    x_0 = standardised(200)
+    values = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(len(values))
+        values.append(evaluator()(MODEL, DATA, x_0, seed).measurements)
+    assert values[0] == values[1] != values[2]
+
+
+def test_more_draws_make_the_error_of_the_terms_smaller_and_not_their_mean() -> None:
+    x_0 = standardised(500)
+    few, many = (all_terms(MODEL, x_0, draws, 500, seed=0) for draws in (1, 16))
+    assert bool((many.stderr < few.stderr).all())
+    assert bool(((many.mean - few.mean).abs() < 5 * few.stderr).all())
+    assert torch.allclose(few.total.mean(), few.mean.sum())
+    assert (few.total.shape, few.mean.shape) == ((500,), (T - 1,))
+
+
+def test_arrays_hold_the_terms_of_model_and_oracle() -> None:
+    arrays = evaluator()(MODEL, DATA, standardised(100), seed=0).arrays
+    names = {f"{who}_{what}" for who in ("term", "oracle_term") for what in ("mean", "stderr")}
+    assert set(arrays) == {"term_times", *names}
+    assert arrays["term_times"].tolist() == list(range(2, T + 1))
+    assert bool((arrays["term_mean"] > arrays["oracle_term_mean"]).all())
+
+
+def test_claims_are_attached_to_the_edges_that_answer_them() -> None:
+    claims = {"entropy": {"K": "some/claim"}}
+    measured = evaluator(claims=claims)(MODEL, DATA, standardised(50), seed=0).measurements
+    assert [(m.quantity, m.protocol["edges"]) for m in measured if m.claim] == [("log_likelihood_bound", "entropy")]
+
+
+@pytest.mark.parametrize("change", [{"draws": 0}, {"batch_size": 0}])
+def test_no_draws_and_no_batches_are_refused(change: dict[str, int]) -> None:
+    with pytest.raises(UserError, match="at least 1"):
+        evaluator(**change)
+
+
+def test_the_truth_of_a_known_density() -> None:
+    x_0 = DATA.held_out(4000)
+    (truth,) = Truth("bits")(ORACLE, DATA, x_0, seed=0).measurements
+    assert truth.value == pytest.approx(ENTROPY, abs=4 * truth.stderr)
+    assert truth.value == pytest.approx(Q.prior(x_0).log_prob(x_0).mean().item() / BIT)
+
+
+def test_the_ceiling_is_the_negative_entropy_of_x_1() -> None:
+    """For N(0, 0.3 I): x_1 ~ N(0, (alpha_1^2 0.3 + sigma_1^2) I)."""
+    data = GaussianData(D, 0.0, 0.3)
+    values = log_density_of_x_1(ORACLE, data, data.held_out(20_000), seed=0)
+    variance = 0.95 * 0.3 + 0.05
+    expected = -0.5 * D * math.log(2 * math.pi * math.e * variance)
+    assert values.mean().item() == pytest.approx(expected, abs=4 * values.std().item() / math.sqrt(20_000))
+
+
+def test_trajectories_have_the_marginals_of_their_process() -> None:
+    """Forward and reverse at time t have the moments of q(x_t): here N(0, I) throughout, but for the last step's mode."""
+    arrays = Trajectories(n=2000, limit=2.0, side=5)(ORACLE, DATA, DATA.held_out(3000), seed=0).arrays
+    assert arrays["times"].tolist() == list(range(T + 1))
+    assert arrays["betas"] == pytest.approx(Q.schedule.betas.numpy())
+    for name, first in (("forward", 0), ("reverse", 1)):
+        path = arrays[name].astype(np.float64)
+        assert path.shape == (T + 1, 2000, D)
+        assert path.mean(1) == pytest.approx(0, abs=5 / math.sqrt(2000))
+        assert path[first:].std(1) == pytest.approx(1, abs=5 / math.sqrt(4000))
+    steps = (arrays["forward"][1:].astype(np.float64) * arrays["forward"][:-1]).mean((1, 2))
+    assert steps == pytest.approx(np.sqrt(1 - arrays["betas"]), abs=0.1)  # consecutive points belong to one path
+
+
+def test_the_drift_is_the_mean_of_the_reverse_step_minus_where_it_starts() -> None:
+    """The exact reverse step of N(0, I) leads to sqrt(1 - beta_t) x_t."""
+    arrays = Trajectories(n=10, limit=2.0, side=5)(ORACLE, DATA, DATA.held_out(10), seed=0).arrays
+    assert arrays["grid"].shape == (25, D)
+    assert np.abs(arrays["grid"]).max() == 2
+    assert arrays["drift_times"].tolist() == [2, T // 2, T]
+    for t, drift in zip(arrays["drift_times"], arrays["drift"], strict=True):
+        expected = (math.sqrt(1 - Q.schedule.betas[t - 1].item()) - 1) * arrays["grid"]
+        assert drift == pytest.approx(expected, abs=1e-9)
+
+
+def test_the_roll_and_its_oracle_pass_through_every_evaluator() -> None:
+    roll = SwissRoll(1e-4)
+    reverse = GaussianOracle(GaussianDiffusion(schedules.geometric(8, 1e-3, 1e-2)), roll, Stationary())
+    x_0 = roll.held_out(300)
+    K = by_name(
+        evaluator(ceiling=log_density_of_x_1, edges={"stationary": stationary_edges})(reverse, roll, x_0, 0).measurements
+    )
+    (truth,) = Truth("bits")(reverse, roll, x_0, 0).measurements
+    assert K["log_likelihood_bound", "stationary"].value < K["ceiling", None].value < truth.value

@@ -1,0 +1,70 @@
+"""Every file below conf/ works: experiments train two steps and are evaluated, groups compose and build what they describe."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import test_runs
+import torch
+import yaml
+
+from dpm import configs, runs
+from dpm.claims import load_claims, verdict
+from dpm.records import Record
+
+CONF = test_runs.ROOT / "conf"
+EXPERIMENTS = sorted(str(path.relative_to(CONF / "experiment").with_suffix("")) for path in CONF.glob("experiment/**/*.yaml"))
+GROUPS = [
+    (path.parent.name, path.stem) for path in sorted(CONF.glob("*/*.yaml")) if path.parent.name not in ("claims", "experiment")
+]
+TINY = ["training.steps=2", "training.batch_size=8", "training.log_every=1", "training.validate_every=2"]
+TINY += ["validation_examples=16", "examples=64"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_an_experiment_trains_and_leaves_a_record(tmp_path: Path, experiment: str) -> None:
+    run, verb = (test_runs.configured(tmp_path, *TINY, experiment=experiment, verb=verb) for verb in ("train", "evaluate"))
+    assert run.name == experiment
+    done = runs.train(run)
+    record = runs.evaluate(verb)
+    assert np.isfinite(done["value"])
+    assert record == Record.load(verb.record)
+    assert record.experiment == experiment
+    assert record.budget["steps"] == 2
+    for m in record.measurements:
+        assert np.isfinite([m.value, m.stderr]).all(), m
+        assert m.protocol["split"] == "held-out"
+        if m.claim:  # it exists, has our unit, and this small budget is never judged against the paper's
+            assert verdict(load_claims(CONF / "claims")[m.claim], [m], record.tier).word in ("reduced", "incomparable")
+    with np.load(verb.record.with_suffix(".npz")) as arrays:
+        assert all(np.isfinite(array).all() for array in arrays.values())
+        assert arrays["curve_step"].tolist() == [2]
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_an_experiment_has_every_tier_and_says_what_it_is(tmp_path: Path, experiment: str) -> None:
+    for tier in ("smoke", "laptop", "paper"):
+        run = test_runs.configured(tmp_path, f"tier={tier}", experiment=experiment)
+        assert run.plan.steps == run.config["budget"]["steps"]
+    head = (CONF / "experiment" / f"{experiment}.yaml").read_text().splitlines()[:2]
+    assert head[0] == "# @package _global_"
+    assert head[1].startswith("# ")
+
+
+@pytest.mark.parametrize(("group", "option"), GROUPS)
+def test_a_group_composes_and_builds(tmp_path: Path, group: str, option: str) -> None:
+    """Every option in the place of the default one, in an experiment that gives it what it refers to."""
+    run = test_runs.configured(tmp_path, f"{group}={option}")
+    for key in ("data", "reverse", "objective", "optimizer", "scheduler", "tracker", "validation", "evaluators"):
+        assert configs.build(run.config, key) is not None
+    if group not in ("data", "reverse", "process"):  # those may be of another kind than the rest of this experiment
+        x_t, t = torch.randn(3, 2, dtype=torch.float64), torch.full((3,), 5)
+        assert run.reverse().network(x_t, t).shape == (3, 4)
+
+
+def test_groups_are_files_that_say_what_they_build() -> None:
+    for group, option in GROUPS:
+        content = yaml.safe_load((CONF / group / f"{option}.yaml").read_text())
+        described = content if "_target_" in content else content.get("bound", {})
+        assert "_target_" in described or "defaults" in content, (group, option)

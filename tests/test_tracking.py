@@ -1,0 +1,136 @@
+"""Mirrors: an explicit mode, always finished, nothing outside the run's folder; a server that is away costs one warning."""
+
+import os
+import subprocess
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+import pytest
+import test_runs
+import torch
+
+from dpm import runs
+from dpm.errors import UserError
+from dpm.objectives.one_term import OneTerm
+from dpm.tracking import NoMirror, WandB
+
+
+class Service:
+    """What `import wandb` gives, as a list of calls; `online` raises as it does when no server answers."""
+
+    def __init__(self, online: bool = True) -> None:
+        self.calls: list[tuple[str, Any]] = []
+        self.online = online
+
+        class Error(Exception): ...
+
+        self.errors = types.SimpleNamespace(Error=Error)
+
+    def Settings(self, **settings: Any) -> dict[str, Any]:
+        return settings
+
+    def Image(self, path: str) -> tuple[str, str]:
+        return ("image", path)
+
+    def init(self, **about: Any) -> "Service":
+        self.calls.append(("init", about))
+        if about["mode"] == "online" and not self.online:
+            raise self.errors.Error("timed out")
+        return self
+
+    def define_metric(self, *args: Any, **kwargs: Any) -> None:
+        self.calls.append(("define_metric", args))
+
+    def log(self, row: dict[str, Any]) -> None:
+        self.calls.append(("log", row))
+
+    def finish(self) -> None:
+        self.calls.append(("finish", None))
+
+    def of(self, name: str) -> list[Any]:
+        return [content for call, content in self.calls if call == name]
+
+
+@pytest.fixture
+def service(monkeypatch) -> Service:
+    service = Service()
+    monkeypatch.setitem(sys.modules, "wandb", service)
+    for variable in ("DATA", "CACHE", "CONFIG", "ARTIFACT"):
+        monkeypatch.setenv(f"WANDB_{variable}_DIR", "elsewhere")  # so that it is put back afterwards
+    return service
+
+
+@pytest.mark.parametrize("mode", ["shared", "disabled", None, False])
+def test_only_offline_and_online_are_modes(mode: object) -> None:
+    with pytest.raises(UserError, match="tracker=none"):
+        WandB(mode, "dpm")
+
+
+def test_a_run_has_its_mode_name_group_folder_and_configuration(service: Service, tmp_path: Path) -> None:
+    mirror = WandB("offline", "dpm")
+    mirror.start(tmp_path, "default/seed0", "experiment", {"seed": 0})
+    mirror.log({"step": 1, "loss": 0.5})
+    mirror.image("figure", tmp_path / "figure.png")
+    mirror.finish()
+    (about,) = service.of("init")
+    expected = {"mode": "offline", "project": "dpm", "name": "default/seed0", "group": "experiment", "dir": tmp_path}
+    assert about == {**about, **expected, "config": {"seed": 0}}
+    assert service.of("log") == [{"step": 1, "loss": 0.5}, {"figure": ("image", str(tmp_path / "figure.png"))}]
+    assert service.calls[-1] == ("finish", None)
+    assert os.environ["WANDB_CACHE_DIR"].startswith(str(tmp_path))
+
+
+def test_a_server_that_does_not_answer_costs_one_warning(service: Service, tmp_path: Path, capsys) -> None:
+    service.online = False
+    WandB("online", "dpm").start(tmp_path, "name", "group", {})
+    assert [about["mode"] for about in service.of("init")] == ["online", "offline"]
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_training_is_mirrored_row_by_row_and_finished_in_any_case(service: Service, tmp_path: Path, monkeypatch) -> None:
+    runs.train(test_runs.configured(tmp_path, *test_runs.TINY, "tracker=offline"))
+    steps = [row["step"] for row in service.of("log")]
+    assert steps == sorted(steps) == [1, 2, 2, 3, 4, 4]
+    assert "validation/log_likelihood_bound" in service.of("log")[-1]
+    assert len(service.of("finish")) == 1
+    monkeypatch.setattr(OneTerm, "__call__", lambda self, reverse, x_0: torch.full((len(x_0),), torch.nan, requires_grad=True))
+    with pytest.raises(UserError, match="step 1"):
+        runs.train(test_runs.configured(tmp_path, *test_runs.TINY, "tracker=offline", "seed=1"))
+    assert len(service.of("finish")) == 2
+
+
+def test_no_mirror_takes_everything_and_does_nothing(tmp_path: Path) -> None:
+    mirror = NoMirror()
+    mirror.start(tmp_path, "name", "group", {})
+    mirror.log({"step": 1})
+    mirror.image("figure", tmp_path / "figure.png")
+    mirror.finish()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_offline_needs_neither_network_nor_account_and_stays_in_the_runs_folder(tmp_path: Path) -> None:
+    """A home without any settings, and every proxy pointing nowhere."""
+    home, nowhere = tmp_path / "home", "http://127.0.0.1:9"
+    home.mkdir()
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("WANDB")}
+    environment |= {
+        "HOME": str(home),
+        "OMP_NUM_THREADS": "1",
+        "HTTPS_PROXY": nowhere,
+        "HTTP_PROXY": nowhere,
+        "TMPDIR": str(home),
+    }
+    line = [*test_runs.command_line(tmp_path), "tracker=offline", *test_runs.TINY]
+    done = subprocess.run(
+        [sys.executable, "experiments/train.py", *line], cwd=test_runs.ROOT, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    folder = test_runs.the_folder(tmp_path)
+    (offline,) = (folder / "wandb").glob("offline-run-*")
+    (binary,) = offline.glob("*.wandb")
+    assert binary.stat().st_size > 1000
+    assert [path for path in home.rglob("*") if "wandb" in path.name or "netrc" in path.name] == []
