@@ -106,11 +106,11 @@ def check_true_entropy(schedule: BetaSchedule, convention: str) -> None:
 
 
 def check_never_below_the_entropy(edges: Edges) -> None:
-    """A bound on -log p(x_0) that is below the entropy of the data is no bound: refuse it. Here E x_0^2 = 0.25."""
-    x_0 = GaussianData(D, 0.0, 0.25).held_out(1000)
+    """A bound on -log p(x_0) that is below the entropy of the data is no bound: refuse it. Here E x_0^2 = 4."""
+    x_0 = GaussianData(D, 0.0, 4.0).held_out(1000)
     with suppress(UserError):
-        total = bounds.bound(oracle(SCHEDULES["geometric"], Stationary(), 0.0, 0.25), x_0, edges).total
-        assert total.mean().item() >= entropy(0.25) - 4 * total.std().item() / math.sqrt(1000)
+        total = bounds.bound(oracle(SCHEDULES["short"], Stationary(), 0.0, 4.0), x_0, edges).total
+        assert total.mean().item() >= entropy(4.0) - 4 * total.std().item() / math.sqrt(1000)
 
 
 def check_examples_do_not_meet() -> None:
@@ -166,12 +166,31 @@ def test_an_inexact_reverse_process_is_worse_than_the_exact_one() -> None:
     assert totals[1] > totals[0] + 1e-3
 
 
-def test_entropy_edges_refuse_data_that_are_not_standardised() -> None:
-    check_never_below_the_entropy(bounds.entropy_edges)
+@pytest.mark.parametrize("edges", [bounds.entropy_edges, bounds.stationary_edges, bounds.decoder_edges])
+def test_no_convention_reports_less_than_the_entropy(edges: Edges) -> None:
+    check_never_below_the_entropy(edges)
+
+
+@pytest.mark.parametrize("variance", [0.25, 4.0])
+def test_entropy_edges_refuse_data_that_are_not_standardised(variance: float) -> None:
     with pytest.raises(UserError, match="stationary edges"):
-        bounds.entropy_edges(oracle(SCHEDULES["short"], Stationary()), GaussianData(D, 0.0, 0.25).held_out(1000))
+        bounds.entropy_edges(oracle(SCHEDULES["short"], Stationary()), GaussianData(D, 0.0, variance).held_out(1000))
+
+
+def test_entropy_edges_refuse_what_is_not_a_number() -> None:
     with pytest.raises(UserError, match="standardise"):
-        bounds.entropy_edges(oracle(SCHEDULES["short"], Stationary()), torch.full((1, D), torch.nan).double())
+        bounds.entropy_edges(oracle(SCHEDULES["short"], Stationary()), torch.full((3, D), torch.nan).double())
+
+
+@pytest.mark.parametrize("mean_square", [0.25, 1.0, 4.0])
+def test_what_entropy_edges_would_be_off_by(mean_square: float, monkeypatch) -> None:
+    """By d/2 (1 - E x_0^2) (alpha_bar_T + beta_1) nats: data with E x_0^2 > 1 would seem more likely, others less."""
+    monkeypatch.setattr(bounds, "require_stationary", lambda process, x_0: None)
+    schedule, x_0 = SCHEDULES["short"], math.sqrt(mean_square) * torch.tensor([[1.0, -1.0], [-1.0, -1.0]]).double()
+    reverse = oracle(schedule, Stationary())
+    entropies, stationary = (sum(edges(reverse, x_0)).mean() for edges in (bounds.entropy_edges, bounds.stationary_edges))
+    off = D / 2 * (1 - mean_square) * (schedule.alpha_bar(torch.tensor(3)) + schedule.betas[0])
+    assert (entropies - stationary).item() == pytest.approx(off.item(), rel=1e-9, abs=1e-12)
 
 
 @pytest.mark.parametrize("n", [10, 100_000])

@@ -24,7 +24,7 @@ from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
-from dpm import checkpoints, runs
+from dpm import checkpoints, configs, runs
 from dpm.errors import UserError
 from dpm.records import Record
 from dpm.runs import Run
@@ -239,6 +239,14 @@ def check_evaluation_uses_the_average(root: Path) -> None:
 
 def test_evaluation_uses_the_average(tmp_path: Path) -> None:
     check_evaluation_uses_the_average(tmp_path)
+
+
+def test_the_validated_value_is_that_of_the_average(tmp_path: Path) -> None:
+    run = configured(tmp_path, *TINY)
+    done, reverse = runs.train(run), run.reverse()
+    runs.load_weights(run, reverse)
+    again = run.evaluate("validation", reverse, 20, configs.build(run.config, "data"))
+    assert again.measurements[0].value == done["value"]
 
 
 def test_shipped_weights_give_the_same_record_without_the_run(tmp_path: Path) -> None:

@@ -1,0 +1,213 @@
+"""Bugs that published code contains, re-created one by one, and for each the theorem that it breaks.
+
+A mutant replaces one attribute of the code; its theorem, which the test of that module runs on the code as it is, must fail.
+This is the list of the core and of the Gaussian kernel. The unnormalised Bernoulli posterior and the base rate 0.5 of the
+heartbeat are killed in test_binomial.py, bits/pixel read as bits/dim in test_units.py. Dequantisation noise divided by the
+scale, and a posterior mean of data without its dequantisation noise, belong to the issue that brings dequantised images.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+import test_bound
+import test_decoders
+import test_gaussian
+import test_objectives
+import test_runs
+import test_samplers
+import test_schedules
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, kl_divergence
+
+from dpm import bound, checkpoints, schedules, variances
+from dpm.bound import Bound, Edges, transition
+from dpm.decoders import DiscretizedNormal
+from dpm.objectives import one_term, stratified_times
+from dpm.objectives.one_term import OneTerm
+from dpm.predictions import Epsilon
+from dpm.processes.gaussian import GaussianDiffusion, normal
+from dpm.reverse import Reverse
+from dpm.samplers import ancestral
+
+REAL = {name: getattr(bound, name) for name in ("bound", "entropy_edges", "stationary_edges", "decoder_edges")}
+LOAD_NEWEST, ANCESTRAL, EPSILON_X_0 = checkpoints.load_newest, ancestral.ancestral, Epsilon.x_0
+
+
+def T_times_the_mean(self: OneTerm, reverse: Reverse, x_0: Tensor) -> Tensor:
+    (prior, reconstruction), T = self.edges(reverse, x_0), len(reverse.process.schedule)
+    return prior + T * transition(reverse, x_0, stratified_times(x_0, 2, T)) + reconstruction
+
+
+def constants_with_every_term(self: OneTerm, reverse: Reverse, x_0: Tensor) -> Tensor:
+    (prior, reconstruction), T = self.edges(reverse, x_0), len(reverse.process.schedule)
+    return (T - 1) * (prior + transition(reverse, x_0, stratified_times(x_0, 2, T)) + reconstruction)
+
+
+def constants_once_per_step(self: Bound) -> Tensor:
+    steps = max(1, self.transitions.shape[1])
+    return steps * (self.prior + self.reconstruction) + self.transitions.sum(1)
+
+
+def with_a_term_at_1(reverse: Reverse, x_0: Tensor, edges: Edges) -> Bound:
+    """A posterior variance that is clipped away from 0 makes the KL at t = 1 finite, and so easy to overlook."""
+    real, one = REAL["bound"](reverse, x_0, edges), torch.ones(len(x_0), dtype=torch.long)
+    x_1 = reverse.process.marginal(x_0, one).rsample()
+    clipped = normal(x_0, reverse.process.step(one, one + 1).posterior_variance.sqrt()[:, None])
+    term = kl_divergence(clipped, reverse(x_1, one - 1, one))
+    return Bound(real.prior, torch.cat([term[:, None], real.transitions], 1), real.reconstruction)
+
+
+def with_prior_times(factor: float, edges: str) -> Edges:
+    def mutant(reverse: Reverse, x_0: Tensor) -> tuple[Tensor, Tensor]:
+        prior, reconstruction = REAL[edges](reverse, x_0)
+        return factor * prior, reconstruction
+
+    return mutant
+
+
+def beta_1_at_the_first_step(q: GaussianDiffusion, s: Tensor, variance: Tensor) -> Tensor:
+    return torch.where(s == 0, q.schedule.betas[0], variance)
+
+
+def without_open_ends(self: DiscretizedNormal, value: Tensor) -> Tensor:
+    half_bin = 1 / (self.levels - 1)
+    low, high = ((value + edge - self.mean) / self.std for edge in (-half_bin, half_bin))
+    return (torch.special.ndtr(high) - torch.special.ndtr(low)).clamp(min=1e-300).log()
+
+
+def mean_over_dimensions(q: Distribution, p: Distribution) -> Tensor:
+    return kl_divergence(q, p) / q.event_shape.numel()
+
+
+def mean_over_the_batch(q: Distribution, p: Distribution) -> Tensor:
+    kl = kl_divergence(q, p)
+    return kl.mean().expand_as(kl)
+
+
+def product_in_float32(betas: Tensor) -> Tensor:
+    return torch.cat([torch.ones(1), torch.cumprod(1 - betas.float(), 0)]).log().double()
+
+
+def clipped_x_0(self: Epsilon, q: GaussianDiffusion, output: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+    return EPSILON_X_0(self, q, output, x_t, t).clamp(-1, 1)
+
+
+def one_time_for_all(x: Tensor, first: int, last: int) -> Tensor:
+    return torch.randint(first, last + 1, (1,)).expand(len(x))
+
+
+def last_weights_for_the_average(folder: Path) -> tuple[Any, list[str]]:
+    state, complaints = LOAD_NEWEST(folder)
+    if state is None:
+        return None, complaints
+    return {**state, "ema": {f"module.{name}": value for name, value in state["reverse"].items()}}, complaints
+
+
+def without_the_last_step(reverse: Reverse, x_T: Tensor, steps: Any) -> Iterator[Tensor]:
+    walk = list(ANCESTRAL(reverse, x_T, steps))
+    yield from walk[:-1]
+
+
+def noise_at_the_last_step(reverse: Reverse, x_T: Tensor, steps: Any) -> Iterator[Tensor]:
+    grid = list(steps)
+    *walk, _ = [x_T, *ANCESTRAL(reverse, x_T, grid)]
+    s, t = (torch.full((len(x_T),), time) for time in (grid[-1], grid[-2]))
+    yield from [*walk[1:], reverse(walk[-1], s, t).sample()]
+
+
+def closed_form(edges: str, schedule: str = "short", mean: float = 0.0, variance: float = 1.0) -> Callable[[], None]:
+    return lambda: test_bound.check_closed_form(test_bound.SCHEDULES[schedule], edges, mean, variance)
+
+
+def never_below_the_entropy() -> None:
+    test_bound.check_never_below_the_entropy(bound.entropy_edges)
+
+
+def evaluation_uses_the_average() -> None:
+    with TemporaryDirectory() as root:
+        test_runs.check_evaluation_uses_the_average(Path(root))
+
+
+unbiased, honest = test_objectives.check_one_term_is_unbiased, test_objectives.check_the_reported_error_is_honest
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """`replacement` in the place of `owner.attribute` breaks `theorem`."""
+
+    name: str
+    owner: Any
+    attribute: str
+    replacement: Any
+    theorem: Callable[[], None]
+
+
+MUTANTS = [
+    Mutant("T times the mean over T - 1 terms", OneTerm, "__call__", T_times_the_mean, unbiased),
+    Mutant("constants with every term", OneTerm, "__call__", constants_with_every_term, unbiased),
+    Mutant("constants once per step", Bound, "total", property(constants_once_per_step), closed_form("stationary")),
+    Mutant("a KL term at t = 1", bound, "bound", with_a_term_at_1, closed_form("decoder")),
+    Mutant("2015 edges on any data", bound, "require_stationary", lambda process, x_0: None, never_below_the_entropy),
+    *(
+        Mutant(f"L_T {how} ({edges})", bound, f"{edges}_edges", with_prior_times(k, f"{edges}_edges"), closed_form(edges))
+        for edges in ("entropy", "stationary", "decoder")
+        for how, k in (("left out", 0.0), ("of the wrong sign", -1.0))
+    ),
+    Mutant(
+        "beta_1 in the decoder",
+        variances,
+        "with_first_step",
+        beta_1_at_the_first_step,
+        test_decoders.check_published_distortion,
+    ),
+    Mutant(
+        "beta_1 for both fixed variances",
+        variances,
+        "with_first_step",
+        beta_1_at_the_first_step,
+        test_gaussian.check_first_step,
+    ),
+    Mutant(
+        "the decoder's end bins closed",
+        DiscretizedNormal,
+        "log_prob",
+        without_open_ends,
+        lambda: test_decoders.check_sums_to_one(0.9, 0.5),
+    ),
+    Mutant("a mean over dimensions", bound, "kl_divergence", mean_over_dimensions, closed_form("decoder", "geometric")),
+    Mutant("products in float32", schedules, "cumulate", product_in_float32, test_schedules.check_published_constants),
+    Mutant("x_0 clipped in training", Epsilon, "x_0", clipped_x_0, lambda: test_gaussian.check_inverse_pair(Epsilon())),
+    Mutant("mean from clipped x_0", Epsilon, "x_0", clipped_x_0, lambda: test_gaussian.check_equation_11(Epsilon())),
+    Mutant("one t for the whole batch", one_term, "stratified_times", one_time_for_all, honest),
+    Mutant("weights not averaged", checkpoints, "load_newest", last_weights_for_the_average, evaluation_uses_the_average),
+    Mutant(
+        "the last step left out",
+        ancestral,
+        "ancestral",
+        without_the_last_step,
+        lambda: test_samplers.check_moments(test_samplers.GRIDS["every step"]),
+    ),
+    Mutant(
+        "noise at the last step",
+        ancestral,
+        "ancestral",
+        noise_at_the_last_step,
+        test_samplers.check_the_last_step_is_without_noise,
+    ),
+    Mutant("examples that meet", bound, "kl_divergence", mean_over_the_batch, test_bound.check_examples_do_not_meet),
+]
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_the_theorem_holds_and_the_mutant_breaks_it(mutant: Mutant, monkeypatch) -> None:
+    torch.manual_seed(0)
+    mutant.theorem()
+    torch.manual_seed(0)
+    monkeypatch.setattr(mutant.owner, mutant.attribute, mutant.replacement)
+    with pytest.raises(AssertionError):
+        mutant.theorem()
