@@ -44,9 +44,10 @@ def test_an_experiment_trains_and_leaves_a_record(tmp_path: Path, experiment: st
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_an_experiment_has_every_tier_and_says_what_it_is(tmp_path: Path, experiment: str) -> None:
-    for tier in ("smoke", "laptop", "paper"):
-        run = test_runs.configured(tmp_path, f"tier={tier}", experiment=experiment)
-        assert run.plan.steps == run.config["budget"]["steps"]
+    tiers = test_runs.configured(tmp_path, experiment=experiment).config["tiers"]
+    assert tiers.keys() == {"smoke", "laptop", "paper"}
+    assert tiers["smoke"].keys() == tiers["laptop"].keys() == tiers["paper"].keys()
+    assert tiers["smoke"]["steps"] < tiers["laptop"]["steps"] <= tiers["paper"]["steps"]
     head = (CONF / "experiment" / f"{experiment}.yaml").read_text().splitlines()[:2]
     assert head[0] == "# @package _global_"
     assert head[1].startswith("# ")

@@ -21,7 +21,7 @@ PROCESSES = {
     "linear": GaussianDiffusion(schedules.linear(50, 1e-4, 0.2)),
     "constant erasure": GaussianDiffusion(schedules.constant_erasure(6)),
     "geometric": GaussianDiffusion(schedules.geometric(10, 1e-6, 1e-3)),
-    "learned": GaussianDiffusion(LearnedBetaSchedule(schedules.linear(20, 1e-3, 0.3))),
+    "learned": GaussianDiffusion(LearnedBetaSchedule(schedules.linear(20, 1e-3, 0.3)).requires_grad_(False)),
 }
 DDPM = GaussianDiffusion(schedules.linear(1000, 1e-4, 0.02))
 DATA_PREDICTIONS = [X0(), Epsilon(), Velocity(), Mean()]
