@@ -71,7 +71,12 @@ def _check_keys(path: str, node: dict[Any, Any]) -> None:
     """The keys of a node with a `_target_` are the parameters of its constructor."""
     if "_target_" not in node:
         return
-    target = get_object(node["_target_"])
+    try:
+        target = get_object(node["_target_"])
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UserError(f"{path}_target_ = {node['_target_']}: there is no such class or function") from error
+    if not callable(target):
+        raise UserError(f"{path}_target_ = {node['_target_']}: not a class or function")
     parameters = inspect.signature(target).parameters
     if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         return

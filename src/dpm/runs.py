@@ -7,6 +7,7 @@ metrics.jsonl (the record of the training), checkpoints, and done.json once the 
 
 import fcntl
 import json
+import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -57,10 +58,12 @@ class Run:
         self.config = configs.resolved(config)
         refuse_additions(overrides, self.config)
         self.name, self.seed, self.variant = self.config["name"], self.config["seed"], variant(overrides)
-        if self.config["threads"] is not None:
-            torch.set_num_threads(self.config["threads"])
-        if not isinstance(self.seed, int) or self.seed < 0:
-            raise UserError(f"seed = {self.seed}: give a whole number that is not negative")
+        for key, least in (("seed", 0), ("examples", 2), ("validation_examples", 2), ("threads", 1)):
+            value = self.config[key]
+            if not isinstance(value, int) or value < least:
+                raise UserError(f"{key} = {value}: give a whole number from {least}")
+        torch.set_num_threads(self.config["threads"])
+        known_device(self.config["device"])
         configs.known_keys(self.config["training"], {f.name for f in fields(Plan)})
         self.plan = Plan(**self.config["training"])
         self.folder = Path(self.config["outputs"], self.name, self.variant, f"seed{self.seed}")
@@ -102,7 +105,7 @@ def train(run: Run) -> dict[str, Any]:
         metrics = Metrics(run.folder / "metrics.jsonl", learner.step)
         mirror.start(run.folder.absolute(), f"{run.variant or 'default'}/seed{run.seed}", run.name, run.config)
         try:
-            _follow(run, learner, data, fit(learner, data, objective, run.plan, run.seed), metrics, mirror)
+            _follow(run, learner, data, objective, state or {}, metrics, mirror)
             if metrics.last.get("validated") != run.plan.steps:
                 _validate(run, learner, data, metrics, mirror)
         finally:
@@ -113,34 +116,56 @@ def train(run: Run) -> dict[str, Any]:
         return done
 
 
+def known_device(name: str) -> torch.device:
+    """The device of that name, if torch knows it and this machine has it."""
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"device = {name}: {str(error).splitlines()[0]}") from error
+
+
 def make_learner(run: Run) -> Learner:
     optimizer, scheduler = configs.build(run.config, "optimizer"), configs.build(run.config, "scheduler")
     try:
         return Learner(run.reverse(), optimizer, scheduler, run.plan.ema_decay)
-    except ValueError as error:  # torch's optimizers check their own numbers
+    except (ValueError, TypeError) as error:  # torch's optimizers check their own numbers
         raise UserError(f"optimizer: {error}") from error
 
 
-def _follow(run: Run, learner: Learner, data: Any, steps: Iterator[Any], metrics: "Metrics", mirror: Any) -> None:
-    """Log, validate and save at their intervals while the training runs; an interrupt saves, too."""
-    plan, losses = run.plan, []
+def _follow(
+    run: Run, learner: Learner, data: Any, objective: Any, state: dict[str, Any], metrics: "Metrics", mirror: Any
+) -> None:
+    """Log, validate and save at their intervals while the training runs; a signal saves after the step it falls into."""
+    plan, losses = run.plan, list(state.get("losses", []))  # of the interval that the next row will cover
+    steps = fit(learner, data, objective, plan, run.seed)
     bar = tqdm(steps, total=plan.steps, initial=learner.step, mininterval=1, disable=not sys.stderr.isatty(), unit="step")
-    try:
+    with deferred_signals() as received:
         for progress in bar:
             losses.append(progress.loss)
             if progress.step % plan.log_every == 0:
-                rate = learner.scheduler.get_last_lr()[0]
-                mean = sum(losses) / len(losses)
-                row = {"loss": mean, "gradient_norm": progress.gradient_norm, "learning_rate": float(rate)}
+                rate = float(learner.scheduler.get_last_lr()[0])
+                row = {"loss": sum(losses) / len(losses), "gradient_norm": progress.gradient_norm, "learning_rate": rate}
                 mirror.log(metrics.add(progress.step, row))
                 losses.clear()
             if progress.step % plan.validate_every == 0:
                 _validate(run, learner, data, metrics, mirror)
-            if progress.step % plan.checkpoint_every == 0 or progress.step == plan.steps:
-                checkpoints.save(run.folder, learner.step, learner.state_dict())
-    except (KeyboardInterrupt, SystemExit):
-        checkpoints.save(run.folder, learner.step, learner.state_dict())
-        raise
+            if received or progress.step % plan.checkpoint_every == 0 or progress.step == plan.steps:
+                checkpoints.save(run.folder, learner.step, {**learner.state_dict(), "losses": losses})
+            if received:
+                print(f"stopped after step {progress.step}; the same command resumes from there", file=sys.stderr)
+                sys.exit(128 + received[0])
+
+
+@contextmanager
+def deferred_signals() -> Iterator[list[int]]:
+    """Collect SIGINT and SIGTERM instead of dying of them: between two steps a state is whole, within one it is not."""
+    received: list[int] = []
+    before = {number: signal.signal(number, lambda n, _: received.append(n)) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _validate(run: Run, learner: Learner, data: Any, metrics: "Metrics", mirror: Any) -> None:
