@@ -64,9 +64,7 @@ def test_every_pin_satisfies_pyproject():
     pins = lock()
     for name, requirement in (RUN | DEV | BUILD).items():
         assert name in pins, f"{name} is missing in requirements.lock: run `make lock`"
-        assert requirement.specifier.contains(pinned_version(pins[name])), (
-            f"{pins[name]} does not satisfy {requirement}"
-        )
+        assert requirement.specifier.contains(pinned_version(pins[name])), f"{pins[name]} does not satisfy {requirement}"
 
 
 def test_lock_installs_anywhere():
@@ -119,9 +117,7 @@ def imported_modules(folder: str) -> Iterator[str]:
                 yield node.module
 
 
-@pytest.mark.parametrize(
-    ("folder", "declared"), [("src", RUN), ("experiments", RUN), ("notebooks", RUN), ("tests", RUN | DEV)]
-)
+@pytest.mark.parametrize(("folder", "declared"), [("src", RUN), ("experiments", RUN), ("notebooks", RUN), ("tests", RUN | DEV)])
 def test_every_import_is_a_declared_dependency(folder, declared):
     distributions = metadata.packages_distributions()
     own = {"dpm", "__future__"} | {path.stem for path in (ROOT / folder).glob("*")}

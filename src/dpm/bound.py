@@ -48,8 +48,8 @@ def entropy_edges(reverse: Reverse, x_0: Tensor) -> tuple[Tensor, Tensor]:
     """H_pi - H_q(X_T | X_0) and H_q(X_1 | X_0), as 2015 has it (eq. 14), for p(x_0 | x_1) = q(x_1 | x_0) pi(x_0) / pi(x_1).
 
     It takes E_q[-log pi(x_t)] for the entropy of pi at every t, so E[-log pi(x_0)] = H_pi must hold: for the Gaussian
-    kernel E x_0^2 = 1, for the binomial one the base rate is the mean of the data. Other data would seem more likely
-    than they are, and are refused.
+    kernel E x_0^2 = 1, for the binomial one the base rate is the mean of the data. On other data it is off by
+    (alpha_bar_T + beta_1) (E[-log pi(x_0)] - H_pi) and above the truth where that is positive; they are refused.
     """
     process, first, last = reverse.process, _time(x_0, 1), _time(x_0, len(reverse.process.schedule))
     require_stationary(process, x_0)

@@ -4,7 +4,6 @@ They go to outputs/<experiment>/sweep.{md,png} and cover every finished run of t
 """
 
 import atexit
-import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,10 +12,8 @@ from typing import Any
 
 import numpy as np
 from hydra.experimental.callback import Callback
-from matplotlib.figure import Figure
 from omegaconf import DictConfig
 
-from dpm.figures import WIDTH, render, styled
 from dpm.records import standard_error, write_atomically
 from dpm.runs import read_json
 
@@ -42,6 +39,9 @@ class SweepSummary(Callback):
 
 def summarise(folder: Path) -> list[Variant]:
     """Write sweep.md and sweep.png for the finished runs below `folder` and print the table; nothing if there are none."""
+    import dpm.figures.sweep as sweep
+    from dpm.figures import render  # here, because a training that only registers the summary should not load matplotlib
+
     done = [(path, read_json(path)) for path in sorted(folder.glob("**/done.json"))]
     if not done:
         return []
@@ -51,7 +51,8 @@ def summarise(folder: Path) -> list[Variant]:
     variants = [_variant(name, runs) for name, runs in sorted(groups.items())]
     label = f"{done[0][1]['quantity']} ({done[0][1]['unit']}, validation)"
     write_atomically(folder / "sweep.md", table(variants, label).encode())
-    write_atomically(folder / "sweep.png", render(figure(variants, label)))
+    names, values, errors = ([getattr(v, key) for v in variants] for key in ("name", "value", "stderr"))
+    write_atomically(folder / "sweep.png", render(sweep.variants(names, values, errors, label)))
     print(table(variants, label) + f"{folder / 'sweep.md'}, {folder / 'sweep.png'}")
     return variants
 
@@ -64,29 +65,3 @@ def _variant(name: str, runs: Sequence[dict[str, Any]]) -> Variant:
 def table(variants: Sequence[Variant], label: str) -> str:
     rows = [f"| {v.name or '(as configured)'} | {v.seeds} | {v.value:.4g} ± {v.stderr:.2g} |" for v in variants]
     return "\n".join([f"| variant | seeds | {label} |", "| --- | --- | --- |", *rows, ""])
-
-
-@styled
-def figure(variants: Sequence[Variant], label: str) -> Figure:
-    """One point per variant: along a number line where they differ in one number, else one named row for each."""
-    x, values, errors = [_number(v.name) for v in variants], [v.value for v in variants], [v.stderr for v in variants]
-    figure = Figure(figsize=(WIDTH, 3.2), layout="constrained")
-    axes = figure.subplots()
-    if all(map(math.isfinite, x)):
-        axes.errorbar(x, values, errors, fmt="o", capsize=3)
-        axes.set(xlabel=variants[0].name.split("=")[0], ylabel=label.replace(" (", "\n("))
-        axes.set_xscale("log" if min(x) > 0 and max(x) > 20 * min(x) else "linear")
-    else:
-        rows = range(len(variants))
-        axes.errorbar(values, rows, xerr=errors, fmt="o", capsize=3)
-        axes.set_yticks(rows, [v.name.replace(",", "\n") or "(as configured)" for v in variants])
-        axes.set(xlabel=label, ylim=(len(variants) - 0.5, -0.5))
-    return figure
-
-
-def _number(name: str) -> float:
-    """The number in "key=number", or nan."""
-    try:
-        return float(name.split("=")[1])
-    except (IndexError, ValueError):
-        return math.nan

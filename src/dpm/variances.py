@@ -5,6 +5,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from dpm.errors import UserError
 from dpm.processes import per_example
 from dpm.processes.gaussian import GaussianDiffusion, Step
 
@@ -46,5 +47,7 @@ class SigmoidPerturbation(Variance):
 
 def with_first_step(q: GaussianDiffusion, s: Tensor, variance: Tensor) -> Tensor:
     """The step to x_0 has posterior variance 0; the release uses beta-tilde_2 there for both of its fixed variances."""
+    if len(q.schedule) < 2:
+        raise UserError("the fixed variances of 2020 take beta-tilde_2 for the first step: T = 1 has none")
     one = torch.ones_like(s)
     return torch.where(s == 0, q.step(one, one + 1).posterior_variance, variance)

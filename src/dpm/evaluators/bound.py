@@ -40,9 +40,9 @@ def all_terms(reverse: Reverse, x_0: Tensor, draws: int, batch_size: int, seed: 
         term = sum(torch.cat(_one_draw(reverse, x_0, t, batch_size, seed, draw)) for draw in range(draws)) / draws
         assert isinstance(term, Tensor)
         total += term
-        means.append(term.mean())
-        errors.append(term.std() / math.sqrt(len(term)))
-    return Terms(total, torch.stack(means), torch.stack(errors))
+        means.append(float(term.mean()))
+        errors.append(float(term.std()) / math.sqrt(len(term)))
+    return Terms(total, torch.tensor(means, dtype=torch.float64), torch.tensor(errors, dtype=torch.float64))
 
 
 def _one_draw(reverse: Reverse, x_0: Tensor, t: int, batch_size: int, seed: int, draw: int) -> list[Tensor]:

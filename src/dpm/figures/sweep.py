@@ -79,3 +79,29 @@ def _lines(
 def _tick(value: float) -> str:
     exponent = math.log10(value)
     return f"$10^{{{exponent:.0f}}}$" if value < 0.1 and math.isclose(exponent, round(exponent)) else f"{value:g}"
+
+
+@styled
+def variants(names: Sequence[str], values: Sequence[float], errors: Sequence[float], label: str) -> Figure:
+    """One point with its error per variant "key=value,..."; on a number line where they differ in one number."""
+    figure = Figure(figsize=(WIDTH, 3.2), layout="constrained")
+    axes = figure.subplots()
+    x = [_number(name) for name in names]
+    if all(map(math.isfinite, x)):
+        axes.errorbar(x, values, errors, fmt="o", capsize=3)
+        axes.set(xlabel=names[0].split("=")[0], ylabel=label.replace(" (", "\n("))
+        axes.set_xscale("log" if min(x) > 0 and max(x) > 20 * min(x) else "linear")
+    else:
+        rows = range(len(names))
+        axes.errorbar(values, rows, xerr=errors, fmt="o", capsize=3)
+        axes.set_yticks(rows, [name.replace(",", "\n") or "(as configured)" for name in names])
+        axes.set(xlabel=label, ylim=(len(names) - 0.5, -0.5))
+    return figure
+
+
+def _number(name: str) -> float:
+    """The number in "key=number", or nan."""
+    try:
+        return float(name.split("=")[1])
+    except (IndexError, ValueError):
+        return math.nan

@@ -32,7 +32,7 @@ class GaussianOracle(ReverseStep):
     def step(self, x_t: Tensor, s: Tensor, t: Tensor) -> Distribution:
         mean, variance = torch.empty_like(x_t), torch.empty_like(x_t)
         for time in t.unique():  # type: ignore[no-untyped-call]
-            alpha, sigma = (float(c) for c in self.process.schedule(time))
+            alpha, sigma = (c.item() for c in self.process.schedule(time))
             mean[t == time], variance[t == time] = self.data.posterior_moments(x_t[t == time], alpha, sigma)
         step = self.process.step(s, t)
         beta_tilde, on_x_0 = per_example(step.posterior_variance, x_t), per_example(step.on_x_0, x_t)

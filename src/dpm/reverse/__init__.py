@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from dpm.decoders import Decoder
+from dpm.errors import UserError
 from dpm.processes import Process
 
 
@@ -26,7 +27,10 @@ class ReverseStep(torch.nn.Module):
     decoder: Decoder
 
     def forward(self, x_t: Tensor, s: Tensor, t: Tensor) -> Distribution:
-        return self.decoder(self, x_t, t) if not s.any() else self.step(x_t, s, t)
+        last = s == 0
+        if last.any() and not last.all():
+            raise UserError("one batch takes the last step, to s = 0, or it does not: split it")
+        return self.decoder(self, x_t, t) if last.any() else self.step(x_t, s, t)
 
     def step(self, x_t: Tensor, s: Tensor, t: Tensor) -> Distribution:
         """What the model, without its decoder, says about x_s."""
