@@ -1,7 +1,7 @@
 """Write the report: python experiments/report.py [results=FOLDER] [registry=FOLDER] [out=FOLDER]
 
-A pure function of the records in `results` and of the claims in `registry`: no training, no GPU. README.md, a page per experiment and the
-figures go into the results folder; report.html and report.pdf, which need pandoc and typst, go into `out`.
+A pure function of the records in `results` and of the claims in `registry`: no training, no GPU. README.md, a page per
+experiment and the figures go into the results folder; report.html and report.pdf, which need pandoc and typst, go into `out`.
 """
 
 from pathlib import Path
