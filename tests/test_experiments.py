@@ -17,6 +17,12 @@ EXPERIMENTS = sorted(str(path.relative_to(CONF / "experiment").with_suffix("")) 
 GROUPS = [
     (path.parent.name, path.stem) for path in sorted(CONF.glob("*/*.yaml")) if path.parent.name not in ("claims", "experiment")
 ]
+OF_BITS = {  # options that describe binary data; all others compose with the Swiss roll
+    *(("data", "binary_heartbeat"), ("evaluators", "binary_heartbeat"), ("network", "sigmoid_mlp")),
+    *(("process", "binomial"), ("reverse", "binomial")),
+}
+HEARTBEAT = "sohl_dickstein_2015/binary_heartbeat"
+OUTPUTS = {test_runs.ROLL: 4, HEARTBEAT: 20}  # mean and variance of two coordinates; a logit of each bit
 TINY = ["training.steps=2", "training.batch_size=8", "training.log_every=1", "training.validate_every=2"]
 TINY += ["validation_examples=16", "examples=64"]
 
@@ -56,12 +62,12 @@ def test_an_experiment_has_every_tier_and_says_what_it_is(tmp_path: Path, experi
 @pytest.mark.parametrize(("group", "option"), GROUPS)
 def test_a_group_composes_and_builds(tmp_path: Path, group: str, option: str) -> None:
     """Every option in the place of the default one, in an experiment that gives it what it refers to."""
-    run = test_runs.configured(tmp_path, f"{group}={option}")
+    experiment = HEARTBEAT if (group, option) in OF_BITS else test_runs.ROLL
+    run = test_runs.configured(tmp_path, f"{group}={option}", experiment=experiment)
     for key in ("data", "reverse", "objective", "optimizer", "scheduler", "tracker", "validation", "evaluators"):
         assert configs.build(run.config, key) is not None
-    if group not in ("data", "reverse", "process"):  # those may be of another kind than the rest of this experiment
-        x_t, t = torch.randn(3, 2, dtype=torch.float64), torch.full((3,), 5)
-        assert run.reverse().network(x_t, t).shape == (3, 4)
+    x_t, t = configs.build(run.config, "data").held_out(3), torch.full((3,), 5)
+    assert run.reverse().network(x_t, t).shape == (3, OUTPUTS[experiment])
 
 
 def test_groups_are_files_that_say_what_they_build() -> None:

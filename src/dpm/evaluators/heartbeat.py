@@ -1,0 +1,168 @@
+"""The bound where the exact posterior is known word by word: oracle and ceiling without sampling, and what is sampled."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.distributions import kl_divergence
+
+from dpm import seeds
+from dpm.bound import Edges
+from dpm.data.heartbeat import BinaryHeartbeat
+from dpm.decoders import Stationary
+from dpm.errors import UserError
+from dpm.evaluators import Evaluation
+from dpm.evaluators.bound import NATS_PER_BIT, AllTerms, all_terms
+from dpm.oracles.binomial import BinomialOracle, Enumeration
+from dpm.processes.binomial import BinomialDiffusion
+from dpm.records import Measurement, Scalar, standard_error
+from dpm.reverse import Reverse
+from dpm.samplers.ancestral import ancestral
+from dpm.schedules import constant_erasure
+
+
+def oracle_of(reverse: Reverse, data: BinaryHeartbeat) -> BinomialOracle:
+    """The oracle for the very process that `reverse` owns."""
+    if not isinstance(reverse.process, BinomialDiffusion):
+        raise UserError(f"words need a binomial process, not {type(reverse.process).__name__}")
+    return BinomialOracle(reverse.process, data, Stationary())
+
+
+class ExactLimits:
+    """The oracle's terms and, for given edges, its K and the ceiling of any K: expectations over all states, in bits."""
+
+    def __init__(self, oracle: BinomialOracle, data: BinaryHeartbeat) -> None:
+        self.oracle, self.words, self.enumeration = oracle, data.words(), Enumeration(oracle.process, data)
+        self.transitions = self.enumeration.transitions() / NATS_PER_BIT
+
+    def of(self, edges: Edges) -> dict[str, float]:
+        prior, reconstruction = edges(self.oracle, self.words)
+        K = -float(prior.mean() + reconstruction.mean()) / NATS_PER_BIT - float(self.transitions.sum())
+        return {"ceiling": self.enumeration.ceiling(prior, reconstruction) / NATS_PER_BIT, "oracle": K}
+
+
+class ExactAllTerms(AllTerms):
+    """`AllTerms` beside an oracle and a ceiling that carry no error."""
+
+    @torch.no_grad()
+    def __call__(self, reverse: Reverse, data: BinaryHeartbeat, x_0: Tensor, seed: int) -> Evaluation:  # type: ignore[override]
+        terms, limits = all_terms(reverse, x_0, self.draws, self.batch_size, seed), ExactLimits(oracle_of(reverse, data), data)
+        null = reverse.process.prior(x_0).log_prob(x_0) / NATS_PER_BIT
+        measurements = []
+        for name, edges in self.edges.items():
+            prior, reconstruction = (edge / NATS_PER_BIT for edge in edges(reverse, x_0))
+            K, claims, about = -(prior + terms.total + reconstruction), self.claims.get(name, {}), {"edges": name}
+            parts = {"prior": prior, "transitions": terms.total, "reconstruction": reconstruction}
+            means = {part: float(values.mean()) for part, values in parts.items()}
+            of_K = limits.of(edges)
+            of_gain = {limit: value - float(null.mean()) for limit, value in of_K.items()}
+            measurements += [
+                self.measurement("log_likelihood_bound", K, about, claims.get("K"), parts=means, **of_K),
+                self.measurement("gain_over_null", K - null, about, claims.get("K_minus_null"), **of_gain),
+            ]
+        arrays = {
+            "term_times": np.arange(2, len(terms.mean) + 2),
+            "term_mean": terms.mean.numpy(),
+            "term_stderr": terms.stderr.numpy(),
+            "oracle_term_mean": limits.transitions.numpy(),
+        }
+        return Evaluation(tuple(measurements), arrays)
+
+
+class GapToOracle:
+    """`gain_over_oracle` without the noise of K: minus the sum over t of E KL(p*(x_{t-1} | x_t) || p(x_{t-1} | x_t)).
+
+    The oracle p* has the right marginals, and log p is a sum over bits, so for every factorised p
+    E KL(q(x_s | x_t, x_0) || p) = E KL(q(x_s | x_t, x_0) || p*) + E KL(p* || p): a theorem of Pythagoras.
+    """
+
+    def __init__(self, n: int, unit: str) -> None:
+        self.n, self.unit = n, unit
+
+    @torch.no_grad()
+    def __call__(self, reverse: Reverse, data: BinaryHeartbeat, x_0: Tensor, seed: int) -> Evaluation:
+        oracle, x_0 = oracle_of(reverse, data), x_0[: self.n]
+        gap = torch.stack([self.term(reverse, oracle, x_0, t, seed) for t in range(2, len(reverse.process.schedule) + 1)], 1)
+        gain = -gap.sum(1).numpy()
+        protocol: dict[str, Scalar] = {"terms": "all", "draws": 1, "estimator": "KL from the oracle"}
+        value = Measurement("gain_over_oracle", float(gain.mean()), standard_error(gain), len(gain), self.unit, protocol)
+        return Evaluation((value,), {"gap_mean": gap.mean(0).numpy()})
+
+    @staticmethod
+    def term(reverse: Reverse, oracle: Reverse, x_0: Tensor, t: int, seed: int) -> Tensor:
+        """KL(p* || p) in bits at one draw of x_t for each example, shape (n,)."""
+        seeds.seed_everything(seed, seeds.EVALUATION, t)
+        times = torch.full((len(x_0),), t)
+        x_t = reverse.process.marginal(x_0, times).sample()
+        return kl_divergence(oracle(x_t, times - 1, times), reverse(x_t, times - 1, times)) / NATS_PER_BIT
+
+
+class OracleAgainstT:
+    """The oracle's K and its ceiling for every T and base rate given, with beta_t = 1 / (T - t + 1), exactly: no network."""
+
+    def __init__(self, T: Sequence[int], rates: Sequence[float], edges: Mapping[str, Edges], unit: str) -> None:
+        self.T, self.rates, self.edges, self.unit = T, rates, edges, unit
+
+    @torch.no_grad()
+    def __call__(self, reverse: Reverse, data: BinaryHeartbeat, x_0: Tensor, seed: int) -> Evaluation:
+        values = [self.measurement(data, T, rate, name) for name in self.edges for rate in self.rates for T in self.T]
+        K, ceiling = (np.array([getattr(m, key) for m in values], dtype=np.float64) for key in ("value", "ceiling"))
+        shape = (len(self.edges), len(self.rates), len(self.T))
+        arrays = {"oracle_T": np.array(self.T), "oracle_rates": np.array(self.rates)}
+        arrays |= {"oracle_K": K.reshape(shape)[0], "oracle_ceiling": ceiling.reshape(shape)[0]}
+        return Evaluation(tuple(values), arrays)
+
+    def measurement(self, data: BinaryHeartbeat, T: int, rate: float, edges: str) -> Measurement:
+        process = BinomialDiffusion(constant_erasure(T), rate)
+        limits = ExactLimits(BinomialOracle(process, data, Stationary()), data).of(self.edges[edges])
+        protocol: dict[str, Scalar] = {"edges": edges, "terms": "exact", "T": T, "base_rate": rate}
+        n, exactly = len(data.words()), 0.0
+        return Measurement("oracle_bound", limits["oracle"], exactly, n, self.unit, protocol, ceiling=limits["ceiling"])
+
+
+class Samples:
+    """The share of `n` samples that are words, and what Figure 2 shows: `rows` samples (3, rows, length) at t = 0, T/2, T.
+
+    The fixed last step keeps every bit of x_1, noise included, so a perfect model's share is that of q(x_1): `oracle`.
+    """
+
+    def __init__(self, n: int, rows: int) -> None:
+        self.n, self.rows = n, rows
+
+    @torch.no_grad()
+    def __call__(self, reverse: Reverse, data: BinaryHeartbeat, x_0: Tensor, seed: int) -> Evaluation:
+        seeds.seed_everything(seed, seeds.SAMPLING)
+        T = len(reverse.process.schedule)
+        x_T = reverse.process.prior(x_0.new_zeros(self.n, data.length)).sample()
+        shown, x_0 = {T: x_T[: self.rows]}, x_T
+        for t, x_t in zip(range(T - 1, -1, -1), ancestral(reverse, x_T, range(T, -1, -1)), strict=True):
+            x_0 = x_t
+            if t in (0, T // 2):
+                shown[t] = x_t[: self.rows]
+        valid = data.is_word(x_0).double().numpy()
+        protocol: dict[str, Scalar] = {"sampler": "ancestral", "steps": T}
+        share, best = float(valid.mean()), share_of_words(reverse, data)
+        value = Measurement("valid_share", share, standard_error(valid), len(valid), "1", protocol, oracle=best)
+        times = sorted(shown)
+        frames = torch.stack([shown[t] for t in times]).to(torch.uint8)
+        return Evaluation((value,), {"sample_times": np.array(times), "samples": frames.numpy()})
+
+
+def share_of_words(reverse: Reverse, data: BinaryHeartbeat) -> float:
+    """P(X_1 is a word), exactly."""
+    words = data.words()
+    q = reverse.process.marginal(words.repeat_interleave(len(words), 0), torch.ones(len(words) ** 2, dtype=torch.long))
+    return float(q.log_prob(words.repeat(len(words), 1)).exp().sum()) / len(words)
+
+
+class Truth:
+    """E log p(x_0) = -log2 period, what a perfect model reaches without any bound."""
+
+    def __init__(self, unit: str) -> None:
+        self.unit = unit
+
+    def __call__(self, reverse: Reverse, data: BinaryHeartbeat, x_0: Tensor, seed: int) -> Evaluation:
+        values, exact = (data.log_likelihood(x_0) / NATS_PER_BIT).numpy(), {"terms": "exact"}
+        mean, error = float(values.mean()), standard_error(values)
+        return Evaluation((Measurement("log_likelihood", mean, error, len(values), self.unit, exact),))
