@@ -44,7 +44,7 @@ def against(
     _ceiling(axes, list(lines.values()))
     for index, (label, line) in enumerate(lines.items()):
         colour, marker = f"C{index}", MARKERS[index % len(MARKERS)]
-        if np.isfinite(line.oracle).any():
+        if np.isfinite(line.oracle).sum() > 1:
             axes.plot(line.x, line.oracle, "--", color=colour, linewidth=1, label=f"oracle, {label}")
         axes.errorbar(line.x, line.value, line.error, fmt=f"{marker}-", color=colour, label=label)
     axes.axhline(claim.value, color="0.3", linewidth=1, linestyle="-.", label=f"paper: {claim.amount}")
