@@ -21,7 +21,7 @@ class SigmoidMLP(nn.Module):
     def __init__(self, bits: int, width: int, depth: int, T: int, blocks: Sequence[int]) -> None:
         super().__init__()
         levels = [*blocks, T]
-        if any(fine % coarse for coarse, fine in pairwise(levels)) or not all(b >= 1 for b in levels):
+        if min(levels) < 1 or any(fine % coarse for coarse, fine in pairwise(levels)):
             raise UserError(f"blocks of time steps: each number divides the next, the last one T = {T}; got {list(blocks)}")
         layers = [nn.Linear(i, o) for i, o in pairwise([bits, *[width] * depth])]
         for layer in layers:
