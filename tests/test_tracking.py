@@ -91,9 +91,11 @@ def test_a_server_that_does_not_answer_costs_one_warning(service: Service, tmp_p
 
 def test_a_training_is_mirrored_row_by_row_and_finished_in_any_case(service: Service, tmp_path: Path, monkeypatch) -> None:
     runs.train(test_runs.configured(tmp_path, *test_runs.TINY, "tracker=offline"))
-    steps = [row["step"] for row in service.of("log")]
+    *rows, image = service.of("log")
+    steps = [row["step"] for row in rows]
     assert steps == sorted(steps) == [1, 2, 2, 3, 4, 4]
-    assert "validation/log_likelihood_bound" in service.of("log")[-1]
+    assert "validation/log_likelihood_bound" in rows[-1]
+    assert image == {"validation": ("image", str(test_runs.the_folder(tmp_path) / "curve.png"))}
     assert len(service.of("finish")) == 1
     monkeypatch.setattr(OneTerm, "__call__", lambda self, reverse, x_0: torch.full((len(x_0),), torch.nan, requires_grad=True))
     with pytest.raises(UserError, match="step 1"):

@@ -108,6 +108,7 @@ def train(run: Run) -> dict[str, Any]:
             _follow(run, learner, data, objective, state or {}, metrics, mirror)
             if metrics.last.get("validated") != run.plan.steps:
                 _validate(run, learner, data, metrics, mirror)
+            mirror.image("validation", draw_curve(run, metrics.last["unit"]))
         finally:
             mirror.finish()
         last = {key: metrics.last[key] for key in ("quantity", "value", "stderr", "unit")}
@@ -260,6 +261,16 @@ def curve(run: Run) -> dict[str, Any]:
         return {key: old[key] for key in ("curve_step", "curve_K") if key in old}
     rows = [row for row in map(json.loads, metrics.read_text().splitlines()) if "validated" in row]
     return {"curve_step": np.array([r["step"] for r in rows]), "curve_K": np.array([r["value"] for r in rows])}
+
+
+def draw_curve(run: Run, unit: str) -> Path:
+    """curve.png in the run's folder: the validated bound against the training step."""
+    from dpm.figures import render
+    from dpm.figures.curve import validated
+
+    path = run.folder / "curve.png"
+    write_atomically(path, render(validated([curve(run)], unit)))
+    return path
 
 
 def budget(run: Run, seconds: float) -> dict[str, Scalar]:

@@ -9,11 +9,12 @@ from dpm.figures import WIDTH, Arrays, styled
 
 @styled
 def validated(seeds: Sequence[Arrays], unit: str = "bits") -> Figure:
-    """K of the averaged weights against the training step, one line per seed."""
+    """K of the averaged weights against the training step, one line per seed; a single line needs no legend."""
     figure = Figure(figsize=(WIDTH, 2.6), layout="constrained")
     axes = figure.subplots()
     for index, arrays in enumerate(seeds):
         axes.plot(arrays["curve_step"] / 1000, arrays["curve_K"], "o-", markersize=3, color=f"C{index}", label=f"seed {index}")
     axes.set(xlabel="training step (thousands)", ylabel=f"K, validation ({unit})")
-    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    if len(seeds) > 1:
+        axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
