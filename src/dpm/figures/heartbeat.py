@@ -50,7 +50,7 @@ def per_step(arrays: Arrays) -> Figure:
     terms.set(xlabel="t", ylabel="term of the bound (bits)", ylim=(0, None))
     terms.legend()
     total.plot(times, np.cumsum(arrays["gap_mean"]), color="C2")
-    total.set(xlabel="t", ylabel="gap to the oracle, summed (bits)", ylim=(0, None))
+    total.set(xlabel="t", ylabel="gap to the oracle,\nsummed (bits)", ylim=(0, None))
     return figure
 
 
