@@ -48,5 +48,5 @@ class SigmoidMLP(nn.Module):
         """W_1..W_T, shape (T, width + 1, bits)."""
         W: Tensor = self.corrections[0] / len(self.corrections[0]) ** 0.5
         for V in self.corrections[1:]:
-            W = (W[:, None] + V.unflatten(0, (len(W), -1)) / len(V) ** 0.5).flatten(0, 1)
+            W = torch.add(W[:, None], V.unflatten(0, (len(W), -1)), alpha=len(V) ** -0.5).flatten(0, 1)
         return W
