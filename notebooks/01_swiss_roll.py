@@ -51,7 +51,8 @@ from dpm.oracles.gaussian import GaussianOracle
 from dpm.predictions import Epsilon
 from dpm.processes.gaussian import GaussianDiffusion
 from dpm.records import standard_error
-from dpm.report.verdicts import judge
+from dpm.report.pages import load_pages
+from dpm.report.verdicts import summary_rows
 from dpm.results import Results
 from dpm.reverse.gaussian import GaussianReverse
 from dpm.schedules import LearnedBetaSchedule, constant_erasure, geometric
@@ -613,8 +614,11 @@ for run in runs:  # the same chain as in this notebook
     assert (protocol["T"], float(protocol["beta_1"]), float(protocol["noise_variance"])) == (T, beta_1, v)
 
 print(f"{'':14s}{'paper':>10s}{'ours (seeds × points)':>32s}{'ceiling':>9s}{'oracle':>9s}   verdict")
-for name in ("K", "K_minus_null"):
-    row = judge(published[f"{TABLE_1}/{name}"], name, "sohl_dickstein_2015/swiss_roll", "RBF, 16 units", results)
+pages = load_pages(ROOT / "conf" / "claims" / "pages", published)
+for row in summary_rows(pages, published, results):
+    if not row.claim.id.startswith(TABLE_1) or row.verdict is None:
+        continue
+    name = row.claim.id.rsplit("/", 1)[1]
     paper, measured, ceiling, best, _ = row.cells
     print(f"{name:14s}{paper:>10s}{measured:>32s}{ceiling:>9s}{best:>9s}   {row.verdict.word}")
     print(f"{'':14s}{row.verdict.text}")
