@@ -167,3 +167,18 @@ def test_training_lowers_the_bound() -> None:
 def test_a_plan_that_cannot_be_meant_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(UserError, match=next(iter(change))):
         replace(PLAN, **change)
+
+
+def test_a_batch_and_its_noise_are_independent() -> None:
+    """On N(0, I) a noise that came from the batch's own stream would be the batch itself."""
+    seen: list[Tensor] = []
+
+    def watch(reverse: nn.Module, x_0: Tensor) -> Tensor:
+        seen.append(torch.stack([x_0, torch.randn(x_0.shape, dtype=x_0.dtype)]).flatten(1))
+        return OBJECTIVE(reverse, x_0)
+
+    plan = replace(PLAN, steps=4, batch_size=500)
+    for _ in fit(learner(), GaussianData(2), watch, plan, seed=0):
+        pass
+    correlations = torch.stack([torch.corrcoef(pair)[0, 1] for pair in seen])
+    assert (correlations.abs() < 5 / 1000**0.5).all()

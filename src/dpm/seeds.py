@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-TRAINING, VALIDATION, HELD_OUT, EVALUATION, SAMPLING, INITIALISATION = range(6)
+TRAINING, VALIDATION, HELD_OUT, EVALUATION, SAMPLING, INITIALISATION, NOISE = range(7)
 
 
 def mix(*entropy: int) -> int:

@@ -79,13 +79,13 @@ class Learner:
 def fit(learner: Learner, data: Data, objective: Objective, plan: Plan, seed: int) -> Iterator[Progress]:
     """Minimise the mean of the objective until the planned steps are done, from wherever the learner stands.
 
-    Batch, times, noise and dropout of a step are a function of (seed, step) alone, so a run that was stopped and resumed
-    ends with the same weights. Gradients are clipped to a global norm.
+    Batch, times, noise and dropout of a step are a function of (seed, step) alone (batch and noise of two independent
+    streams), so a run that was stopped and resumed ends with the same weights. Gradients are clipped to a global norm.
     """
     parameters = list(learner.reverse.parameters())
     device = parameters[0].device
     while learner.step < plan.steps:
-        seeds.seed_everything(seed, seeds.TRAINING, learner.step)
+        seeds.seed_everything(seed, seeds.NOISE, learner.step)
         loss = objective(learner.reverse, data.batch(plan.batch_size, seed, learner.step).to(device)).mean()
         learner.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
