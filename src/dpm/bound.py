@@ -30,50 +30,95 @@ class Bound:
         return self.prior + self.transitions.sum(1) + self.reconstruction
 
 
-def transition(reverse: Reverse, x_0: Tensor, t: Tensor) -> Tensor:
-    """KL(q(x_{t-1} | x_t, x_0) || p(x_{t-1} | x_t)) at one draw of x_t ~ q(x_t | x_0), for t >= 2, shape (B,).
-
-    The draw is differentiable where the kernel allows it, so that betas can be learned (2015, "frozen noise").
-    """
-    process = reverse.process
+def draw(process: Process, x_0: Tensor, t: Tensor) -> Tensor:
+    """x_t ~ q(x_t | x_0), differentiable where the kernel allows it: betas can be learned (2015, "frozen noise")."""
     marginal = process.marginal(x_0, t)
-    x_t = marginal.rsample() if marginal.has_rsample else marginal.sample()
-    return kl_divergence(process.posterior(x_0, x_t, t - 1, t), reverse(x_t, t - 1, t))
+    return marginal.rsample() if marginal.has_rsample else marginal.sample()
 
 
-Edges = Callable[[Reverse, Tensor], tuple[Tensor, Tensor]]  # -> prior (B,), reconstruction (B,)
+def term(reverse: Reverse, x_0: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+    """L_{t-1} of 2020, eq. 5, at x_t, shape (B,): -log p(x_0 | x_1) for t = 1, a transition's KL for t >= 2."""
+    last = t == 1
+    if not last.any():
+        return divergence(reverse, x_0, x_t, t)
+    if last.all():
+        return -reverse(x_t, t - 1, t).log_prob(x_0)
+    parts, order = [], []
+    for chosen in (last, ~last):
+        parts.append(term(reverse, x_0[chosen], x_t[chosen], t[chosen]))
+        order.append(chosen.nonzero().squeeze(1))
+    return torch.cat(parts)[torch.cat(order).argsort()]
 
 
-def entropy_edges(reverse: Reverse, x_0: Tensor) -> tuple[Tensor, Tensor]:
-    """H_pi - H_q(X_T | X_0) and H_q(X_1 | X_0), as 2015 has it (eq. 14), for p(x_0 | x_1) = q(x_1 | x_0) pi(x_0) / pi(x_1).
+def divergence(reverse: Reverse, x_0: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+    """KL(q(x_{t-1} | x_t, x_0) || p(x_{t-1} | x_t)) for t >= 2, shape (B,)."""
+    return kl_divergence(reverse.process.posterior(x_0, x_t, t - 1, t), reverse(x_t, t - 1, t))
 
-    It takes E_q[-log pi(x_t)] for the entropy of pi at every t, so E[-log pi(x_0)] = H_pi must hold: for the Gaussian
-    kernel E x_0^2 = 1, for the binomial one the base rate is the mean of the data. On other data it is off by
-    (alpha_bar_T + beta_1) (E[-log pi(x_0)] - H_pi) and above the truth where that is positive; they are refused.
+
+def transition(reverse: Reverse, x_0: Tensor, t: Tensor) -> Tensor:
+    """The divergence at one draw of x_t ~ q(x_t | x_0)."""
+    return divergence(reverse, x_0, draw(reverse.process, x_0, t), t)
+
+
+@dataclass(frozen=True)
+class Edges:
+    """How a bound treats the ends of the chain: two functions (reverse, x_0) -> (B,), and the first t that needs the network.
+
+    `first` is 2 where the reconstruction has a closed form; with 1 it is `term` at t = 1, one sample of it here.
     """
-    process, first, last = reverse.process, _time(x_0, 1), _time(x_0, len(reverse.process.schedule))
+
+    prior: Callable[[Reverse, Tensor], Tensor]
+    reconstruction: Callable[[Reverse, Tensor], Tensor]
+    first: int = 2
+
+    def __call__(self, reverse: Reverse, x_0: Tensor) -> tuple[Tensor, Tensor]:
+        """(prior, reconstruction)."""
+        return self.prior(reverse, x_0), self.reconstruction(reverse, x_0)
+
+
+def _entropy_prior(reverse: Reverse, x_0: Tensor) -> Tensor:
+    """H_pi - H_q(X_T | X_0) (2015, eq. 14)."""
+    process = reverse.process
     require_stationary(process, x_0)
-    prior = process.prior(x_0).entropy() - process.marginal(x_0, last).entropy()
-    return prior, process.marginal(x_0, first).entropy()
+    return process.prior(x_0).entropy() - process.marginal(x_0, _last(reverse, x_0)).entropy()
 
 
-def stationary_edges(reverse: Reverse, x_0: Tensor) -> tuple[Tensor, Tensor]:
-    """The same fixed last step as `entropy_edges` without its assumption about the data: exact for every x_0.
-
-    prior = KL(q(x_T | x_0) || pi); reconstruction = E_q[-log p(x_0 | x_1)] = -log pi(x_0) - KL(q(x_1 | x_0) || pi).
-    """
-    process, first, last = reverse.process, _time(x_0, 1), _time(x_0, len(reverse.process.schedule))
-    pi = process.prior(x_0)
-    prior = kl_divergence(process.marginal(x_0, last), pi)
-    return prior, -pi.log_prob(x_0) - kl_divergence(process.marginal(x_0, first), pi)
+def _entropy_reconstruction(reverse: Reverse, x_0: Tensor) -> Tensor:
+    """H_q(X_1 | X_0) (2015, eq. 14)."""
+    return reverse.process.marginal(x_0, _time(x_0, 1)).entropy()
 
 
-def decoder_edges(reverse: Reverse, x_0: Tensor) -> tuple[Tensor, Tensor]:
-    """L_T = KL(q(x_T | x_0) || pi) and L_0 = -log p(x_0 | x_1) at one draw of x_1 (2020, eq. 5)."""
-    process, first, last = reverse.process, _time(x_0, 1), _time(x_0, len(reverse.process.schedule))
-    prior = kl_divergence(process.marginal(x_0, last), process.prior(x_0))
-    x_1 = process.marginal(x_0, first).sample()
-    return prior, -reverse(x_1, first - 1, first).log_prob(x_0)
+def _stationary_prior(reverse: Reverse, x_0: Tensor) -> Tensor:
+    """L_T = KL(q(x_T | x_0) || pi)."""
+    process = reverse.process
+    return kl_divergence(process.marginal(x_0, _last(reverse, x_0)), process.prior(x_0))
+
+
+def _stationary_reconstruction(reverse: Reverse, x_0: Tensor) -> Tensor:
+    """E_q[-log p(x_0 | x_1)] = -log pi(x_0) - KL(q(x_1 | x_0) || pi) for p(x_0 | x_1) = q(x_1 | x_0) pi(x_0) / pi(x_1)."""
+    pi = reverse.process.prior(x_0)
+    return -pi.log_prob(x_0) - kl_divergence(reverse.process.marginal(x_0, _time(x_0, 1)), pi)
+
+
+def _decoder_reconstruction(reverse: Reverse, x_0: Tensor) -> Tensor:
+    """L_0 = -log p(x_0 | x_1) at one draw of x_1 (2020, eq. 5)."""
+    one = _time(x_0, 1)
+    return term(reverse, x_0, draw(reverse.process, x_0, one), one)
+
+
+entropy_edges = Edges(_entropy_prior, _entropy_reconstruction)
+"""2015, eq. 14, with p(x_0 | x_1) = q(x_1 | x_0) pi(x_0) / pi(x_1) fixed (eq. 44).
+
+It takes E_q[-log pi(x_t)] for the entropy of pi at every t, so E[-log pi(x_0)] = H_pi must hold: for the Gaussian
+kernel E x_0^2 = 1, for the binomial one the base rate is the mean of the data. On other data it is off by
+(alpha_bar_T + beta_1) (E[-log pi(x_0)] - H_pi) and above the truth where that is positive; they are refused.
+"""
+
+stationary_edges = Edges(_stationary_prior, _stationary_reconstruction)
+"""The same fixed last step as `entropy_edges` without its assumption about the data: exact for every x_0."""
+
+decoder_edges = Edges(_stationary_prior, _decoder_reconstruction, first=1)
+"""L_T and L_0 of 2020, eq. 5: the reverse process has a decoder for the step to s = 0."""
 
 
 @torch.no_grad()
@@ -96,6 +141,10 @@ def require_stationary(process: Process, x_0: Tensor) -> None:
             f"entropy edges need data with E[-log pi(x_0)] = {entropy:.4g} nats (E x_0^2 = 1, or the base rate as mean), but "
             f"these have {entropy + gap:.4g} +- {error:.2g}: standardise them, or use stationary edges, which hold for any data"
         )
+
+
+def _last(reverse: Reverse, x: Tensor) -> Tensor:
+    return _time(x, len(reverse.process.schedule))
 
 
 def _time(x: Tensor, t: int) -> Tensor:

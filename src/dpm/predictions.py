@@ -2,8 +2,9 @@
 
 from abc import ABC, abstractmethod
 
-from torch import Tensor
+from torch import Tensor, nn
 
+from dpm.image_model import GaussianImages
 from dpm.processes import per_example
 from dpm.processes.gaussian import GaussianDiffusion, Step, posterior_mean
 
@@ -63,6 +64,24 @@ class Velocity(DataPrediction):
     def x_0(self, q: GaussianDiffusion, output: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         alpha, sigma = (per_example(c, x_t) for c in q.schedule(t))
         return alpha * x_t - sigma * output
+
+
+class LinearResidual(nn.Module, DataPrediction):
+    """The network predicts what the best linear denoiser misses, in units of its root mean square error r_t.
+
+    x_0 = E_lin[x_0 | x_t] + r_t output. With an output of zero the reverse process is the best linear one for the data's
+    covariance, so that training starts from the bound of a Gaussian model and not from nothing.
+    """
+
+    def __init__(self, model: GaussianImages) -> None:
+        super().__init__()
+        self.model = model
+
+    def target(self, q: GaussianDiffusion, x_0: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+        return (x_0 - self.model.posterior_mean(q, x_t, t)) / per_example(self.model.error(q, t).sqrt(), x_t)
+
+    def x_0(self, q: GaussianDiffusion, output: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+        return self.model.posterior_mean(q, x_t, t) + per_example(self.model.error(q, t).sqrt(), x_t) * output
 
 
 class Mean(DataPrediction):

@@ -27,6 +27,7 @@ from tqdm import tqdm
 from dpm import checkpoints, configs, seeds
 from dpm.errors import UserError
 from dpm.evaluators import Evaluation
+from dpm.image_model import GaussianImages
 from dpm.records import Record, Scalar, provenance, save_arrays, write_atomically
 from dpm.training import Learner, Plan, fit
 
@@ -89,7 +90,8 @@ class Run:
 
 def train(run: Run) -> dict[str, Any]:
     """Train, or go on training, until the configured number of steps is done; returns the content of done.json."""
-    data, learner = configs.build(run.config, "data"), make_learner(run)
+    data = configs.build(run.config, "data")
+    learner = make_learner(run, data)
     objective, mirror = configs.build(run.config, "objective"), configs.build(run.config, "tracker")
     with locked(run.folder):
         refuse_other_configuration(run)
@@ -117,6 +119,14 @@ def train(run: Run) -> dict[str, Any]:
         return done
 
 
+def initialised(reverse: nn.Module, data: Any) -> nn.Module:
+    """The same process, a Gaussian model of the data in it fitted to the training examples."""
+    for module in reverse.modules():
+        if isinstance(module, GaussianImages):
+            module.fit(data.training())
+    return reverse
+
+
 def known_device(name: str) -> torch.device:
     """The device of that name, if torch knows it and this machine has it."""
     try:
@@ -125,10 +135,10 @@ def known_device(name: str) -> torch.device:
         raise UserError(f"device = {name}: {str(error).splitlines()[0]}") from error
 
 
-def make_learner(run: Run) -> Learner:
+def make_learner(run: Run, data: Any) -> Learner:
     optimizer, scheduler = configs.build(run.config, "optimizer"), configs.build(run.config, "scheduler")
     try:
-        return Learner(run.reverse(), optimizer, scheduler, run.plan.ema_decay)
+        return Learner(initialised(run.reverse(), data), optimizer, scheduler, run.plan.ema_decay)
     except (ValueError, TypeError) as error:  # torch's optimizers check their own numbers
         raise UserError(f"optimizer: {error}") from error
 

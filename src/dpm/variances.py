@@ -11,36 +11,50 @@ from dpm.processes.gaussian import GaussianDiffusion, Step
 
 
 class Variance(Protocol):
-    def __call__(self, q: GaussianDiffusion, output: Tensor, s: Tensor, step: Step) -> tuple[Tensor, Tensor]:
+    def __call__(self, q: GaussianDiffusion, output: Tensor, s: Tensor, t: Tensor, step: Step) -> tuple[Tensor, Tensor]:
         """Split the network's output: (what is left for the prediction, the variance, which broadcasts against it)."""
 
 
 class FixedLarge(Variance):
     """sigma_t^2 = beta_t, the upper bound (2020, section 3.2); beta-tilde_2 at the first step."""
 
-    def __call__(self, q: GaussianDiffusion, output: Tensor, s: Tensor, step: Step) -> tuple[Tensor, Tensor]:
+    def __call__(self, q: GaussianDiffusion, output: Tensor, s: Tensor, t: Tensor, step: Step) -> tuple[Tensor, Tensor]:
         return output, per_example(with_first_step(q, s, step.variance), output)
 
 
 class FixedSmall(Variance):
     """sigma_t^2 = beta-tilde_t, the lower bound (2020, section 3.2); beta-tilde_2 at the first step."""
 
-    def __call__(self, q: GaussianDiffusion, output: Tensor, s: Tensor, step: Step) -> tuple[Tensor, Tensor]:
+    def __call__(self, q: GaussianDiffusion, output: Tensor, s: Tensor, t: Tensor, step: Step) -> tuple[Tensor, Tensor]:
         return output, per_example(with_first_step(q, s, step.posterior_variance), output)
 
 
 class Learned(Variance):
     """The second half of the output's channels is log sigma^2 (2020, Table 2)."""
 
-    def __call__(self, q: GaussianDiffusion, output: Tensor, s: Tensor, step: Step) -> tuple[Tensor, Tensor]:
+    def __call__(self, q: GaussianDiffusion, output: Tensor, s: Tensor, t: Tensor, step: Step) -> tuple[Tensor, Tensor]:
         output, z = output.chunk(2, dim=1)
         return output, z.exp()
+
+
+class LearnedPosterior(Variance):
+    """sigma^2 = beta-tilde + b^2 sigma_t^2 exp(z), b the posterior's coefficient of x_0, z half of the output's channels.
+
+    The best diagonal Gaussian has beta-tilde + b^2 Var[x_0 | x_t] (oracles.gaussian), so z = log(Var[x_0 | x_t] / sigma_t^2),
+    0 where x_0 ~ N(0, I). It is never below beta-tilde, the smallest that helps, and serves the decoder (s = 0) too.
+    """
+
+    def __call__(self, q: GaussianDiffusion, output: Tensor, s: Tensor, t: Tensor, step: Step) -> tuple[Tensor, Tensor]:
+        output, z = output.chunk(2, dim=1)
+        _, sigma = q.schedule(t)
+        scale = per_example(step.on_x_0.square() * sigma.square(), z)
+        return output, per_example(step.posterior_variance, z) + scale * z.clamp(-16, 16).exp()
 
 
 class SigmoidPerturbation(Variance):
     """Sigma = sigmoid(z + logit(beta_t)), z the second half of the output's channels: beta_t, perturbed (2015, eq. 64)."""
 
-    def __call__(self, q: GaussianDiffusion, output: Tensor, s: Tensor, step: Step) -> tuple[Tensor, Tensor]:
+    def __call__(self, q: GaussianDiffusion, output: Tensor, s: Tensor, t: Tensor, step: Step) -> tuple[Tensor, Tensor]:
         output, z = output.chunk(2, dim=1)
         return output, torch.sigmoid(z + per_example(torch.logit(step.variance), z))
 

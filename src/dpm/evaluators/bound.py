@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dpm import seeds
+from dpm import seeds, units
 from dpm.bound import Edges, transition
 from dpm.data import Data
 from dpm.errors import UserError
@@ -18,6 +18,14 @@ from dpm.records import Measurement, Scalar, standard_error
 from dpm.reverse import Reverse
 
 NATS_PER_BIT = math.log(2)
+
+
+def nats_per_unit(unit: str, x_0: Tensor) -> float:
+    """How many nats per example one `unit` ("bits", "bits/pixel", "bits/dim") is, for examples (n, d) or (n, C, ...)."""
+    meaning, channels = units.unit("nll_bound", unit), x_0.shape[1] if x_0.ndim > 2 else 1
+    layout = units.Layout(x_0[0].numel() // channels, channels)
+    assert meaning.measure.nats is not None
+    return meaning.measure.nats * layout.dimensions(units.EXAMPLE) / layout.dimensions(meaning.per)
 
 
 @dataclass(frozen=True)

@@ -1,24 +1,27 @@
-"""The bound, estimated from one transition per example (2015, section 2.3; 2020, eq. 5)."""
+"""The bound, estimated from one term per example (2015, section 2.3; 2020, eq. 5)."""
 
+import torch
 from torch import Tensor
 
-from dpm.bound import Edges, transition
-from dpm.objectives import stratified_times
+from dpm.bound import Edges, draw, term
 from dpm.reverse import Reverse
+from dpm.times import Times, Uniform, stratified
 
 
 class OneTerm:
-    """prior + (T - 1) KL_t + reconstruction with t uniform on 2..T, shape (B,): unbiased for the bound, in nats.
+    """prior + term_t / q(t) + reconstruction in closed form, t ~ q, shape (B,): unbiased for the bound, in nats.
 
-    There are T - 1 transitions, not T, and the edges count once per example, not once per step.
+    With q uniform, 1 / q is the number of terms: the T - 1 transitions, and 2020's decoder as the term at t = 1. The
+    edges in closed form count once per example, not once per step.
     """
 
-    def __init__(self, edges: Edges) -> None:
-        self.edges = edges
+    def __init__(self, edges: Edges, times: Times | None = None) -> None:
+        self.edges, self.times = edges, times or Uniform()
 
     def __call__(self, reverse: Reverse, x_0: Tensor) -> Tensor:
-        prior, reconstruction = self.edges(reverse, x_0)
-        T = len(reverse.process.schedule)
-        if T == 1:  # a chain without transitions
-            return prior + reconstruction
-        return prior + (T - 1) * transition(reverse, x_0, stratified_times(x_0, 2, T)) + reconstruction
+        prior, first = self.edges.prior(reverse, x_0), self.edges.first
+        closed = self.edges.reconstruction(reverse, x_0) if first == 2 else torch.zeros_like(prior)
+        if first > len(reverse.process.schedule):  # a chain without transitions
+            return prior + closed
+        t, weights = stratified(self.times.masses(reverse, first).to(x_0.device), len(x_0), first)
+        return prior + weights.to(x_0.dtype) * term(reverse, x_0, draw(reverse.process, x_0, t), t) + closed

@@ -3,9 +3,9 @@
 from torch import Tensor
 
 from dpm.errors import UserError
-from dpm.objectives import stratified_times
 from dpm.predictions import DataPrediction
 from dpm.reverse.gaussian import GaussianReverse
+from dpm.times import Uniform, stratified
 
 
 class Simple:
@@ -15,7 +15,7 @@ class Simple:
         process, prediction = reverse.process, reverse.prediction
         if not isinstance(prediction, DataPrediction):
             raise UserError(f"L_simple regresses a target that x_0 determines; {type(prediction).__name__} has none")
-        t = stratified_times(x_0, 1, len(process.schedule))
+        t, _ = stratified(Uniform().masses(reverse, 1).to(x_0.device), len(x_0), 1)
         x_t = process.marginal(x_0, t).sample()
-        output, _ = reverse.variance(process, reverse.network(x_t, t), t - 1, process.step(t - 1, t))
+        output, _ = reverse.variance(process, reverse.network(x_t, t), t - 1, t, process.step(t - 1, t))
         return (prediction.target(process, x_0, x_t, t) - output).square().flatten(1).mean(1)

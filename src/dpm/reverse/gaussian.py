@@ -27,6 +27,6 @@ class GaussianReverse(ReverseStep):
 
     def step(self, x_t: Tensor, s: Tensor, t: Tensor) -> Distribution:
         step = self.process.step(s, t)
-        output, variance = self.variance(self.process, self.network(x_t, t), s, step)
+        output, variance = self.variance(self.process, self.network(x_t, t), s, t, step)
         mean = self.prediction.mean(self.process, output, x_t, t, step, variance)
         return normal(mean, variance.sqrt())

@@ -1,0 +1,96 @@
+"""A Gaussian model of images in closed form: the best linear denoiser of the data, as a baseline and a control variate."""
+
+import numpy as np
+import scipy.fft
+import torch
+from torch import Tensor, nn
+
+from dpm.processes import per_example
+from dpm.processes.gaussian import GaussianDiffusion
+
+
+class GaussianImages(nn.Module):
+    """x_0 ~ N(mean, A^T diag(variances) A), A = a rotation of the colours times the cosine transform (DCT-II) of each.
+
+    Cosines nearly diagonalise the covariance of natural images, so that C H W numbers stand for its square. With
+    c = A (x - mean): x_t = alpha x_0 + sigma eps gives, for each coefficient, E[c_0 | c_t] = k c_t and
+    Var[c_0 | c_t] = v sigma^2 / (alpha^2 v + sigma^2), k = alpha v / (alpha^2 v + sigma^2). Starts as N(0, I).
+    """
+
+    def __init__(self, channels: int, height: int, width: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(channels, height, width, dtype=torch.float64))
+        self.register_buffer("variances", torch.ones(channels, height, width, dtype=torch.float64))
+        self.register_buffer("colours", torch.eye(channels, dtype=torch.float64))
+        for name, size in (("rows", height), ("columns", width)):
+            cosines = scipy.fft.dct(np.eye(size), axis=0, norm="ortho")
+            self.register_buffer(name, torch.from_numpy(cosines), persistent=False)
+
+    mean: Tensor
+    variances: Tensor
+    colours: Tensor
+    rows: Tensor
+    columns: Tensor
+
+    @torch.no_grad()
+    def fit(self, x_0: Tensor, batch_size: int = 1000) -> None:
+        """The mean, the principal colours and the variance of each coefficient of the examples x_0, (n, C, H, W)."""
+        batches, n = x_0.split(batch_size), len(x_0)  # type: ignore[no-untyped-call]
+        self.mean.copy_(torch.stack([b.double().sum(0) for b in batches]).sum(0) / n)
+        flat = ((b.double() - self.mean).transpose(0, 1).flatten(1) for b in batches)
+        self.colours.copy_(torch.linalg.eigh(torch.stack([f @ f.T for f in flat]).sum(0)).eigenvectors.T)
+        self.variances.copy_(torch.stack([self.coefficients(b.double()).square().sum(0) for b in batches]).sum(0) / n)
+
+    def coefficients(self, x: Tensor) -> Tensor:
+        """A (x - mean), (B, C, H, W)."""
+        rows, columns, colours = (m.to(x.dtype) for m in (self.rows, self.columns, self.colours))
+        return torch.einsum("dc,bchw->bdhw", colours, rows @ (x - self.mean.to(x.dtype)) @ columns.T)
+
+    def image(self, c: Tensor) -> Tensor:
+        """mean + A^T c, (B, C, H, W)."""
+        rows, columns, colours = (m.to(c.dtype) for m in (self.rows, self.columns, self.colours))
+        return self.mean.to(c.dtype) + rows.T @ torch.einsum("dc,bdhw->bchw", colours, c) @ columns
+
+    def posterior_mean(self, q: GaussianDiffusion, x_t: Tensor, t: Tensor) -> Tensor:
+        """E[x_0 | x_t], the best linear denoiser, (B, C, H, W)."""
+        alpha, _ = (per_example(c, x_t) for c in q.schedule(t))
+        k, _ = (m.to(x_t.dtype) for m in self.gain(q, t))
+        # alpha mean is what x_t has of the mean
+        c_t = self.coefficients(x_t + (1 - alpha) * self.mean.to(x_t.dtype))
+        return self.image(k * c_t)
+
+    def gain(self, q: GaussianDiffusion, t: Tensor) -> tuple[Tensor, Tensor]:
+        """(k, Var[c_0 | c_t]) of each coefficient, (B, C, H, W) in float64."""
+        alpha, sigma2 = (per_example(c, self.variances.expand(len(t), -1, -1, -1)) for c in _moments(q, t))
+        total = alpha.square() * self.variances + sigma2
+        return alpha * self.variances / total, self.variances * sigma2 / total
+
+    def error(self, q: GaussianDiffusion, t: Tensor) -> Tensor:
+        """The mean of Var[x_0 | x_t] over the coordinates, (B,), float64."""
+        return self.gain(q, t)[1].flatten(1).mean(1)
+
+    def expected_square_error(self, q: GaussianDiffusion, squares: Tensor, t: Tensor) -> Tensor:
+        """E |x_0 - E[x_0 | x_t]|^2 over x_t ~ q(x_t | x_0), (B,), for squares = coefficients(x_0)^2, (C, H, W) or a batch.
+
+        The error of a coefficient is (1 - k alpha) c_0 - k sigma eps; linear in the squares, so their mean gives the mean.
+        """
+        k, _ = self.gain(q, t)
+        alpha, sigma2 = (per_example(c, k) for c in _moments(q, t))
+        return ((1 - k * alpha).square() * squares + k.square() * sigma2).flatten(1).sum(1)
+
+    def terms(self, q: GaussianDiffusion, t: Tensor) -> Tensor:
+        """The bound's terms at the times t for this model of the data and its best reverse process, in nats, (B,), float64.
+
+        1/2 sum log(1 + b^2 Var[c_0 | c_t] / beta-tilde_t) for t >= 2; at t = 1 the same with a grey level's variance, 1/12
+        of its square on [-1, 1], in place of beta-tilde: the order of magnitude of a decoder's term.
+        """
+        step = q.step(t - 1, t)
+        known = torch.where(t == 1, (2 / 255) ** 2 / 12, step.posterior_variance)
+        ratio = per_example(step.on_x_0.square() / known, self.variances[None]) * self.gain(q, t)[1]
+        return torch.log1p(ratio).flatten(1).sum(1) / 2
+
+
+def _moments(q: GaussianDiffusion, t: Tensor) -> tuple[Tensor, Tensor]:
+    """alpha_t and sigma_t^2, (B,), float64."""
+    alpha, sigma = q.schedule(t)
+    return alpha, sigma.square()

@@ -1,0 +1,37 @@
+"""Networks around a network: another resolution, another precision. Each is network(x_t, t) -> output itself."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dpm.errors import UserError
+
+
+class Unshuffled(nn.Module):
+    """The network works at 1 / factor of the resolution on factor^2 times the channels (pixel unshuffle, and back)."""
+
+    def __init__(self, network: nn.Module, factor: int) -> None:
+        super().__init__()
+        self.network, self.factor = network, factor
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        return F.pixel_shuffle(self.network(F.pixel_unshuffle(x, self.factor), t), self.factor)
+
+
+class Autocast(nn.Module):
+    """The network in `precision` (float32, or bfloat16 with float32 weights) and channels_last; output in the type of x.
+
+    Both change speed, not the model: the convolutions' inputs are rounded, sums and weights are not.
+    """
+
+    def __init__(self, network: nn.Module, precision: str) -> None:
+        super().__init__()
+        self.precision = getattr(torch, precision, None)
+        if self.precision not in (torch.float32, torch.bfloat16):
+            raise UserError(f"precision is float32 or bfloat16, not {precision}")
+        self.network: nn.Module = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.precision is torch.bfloat16):
+            output: Tensor = self.network(x.float().contiguous(memory_format=torch.channels_last), t)
+        return output.to(x.dtype)

@@ -1,0 +1,51 @@
+"""Which terms of the bound to look at: distributions of t over first..T, and draws from them that are spread evenly."""
+
+from typing import Protocol
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor
+
+from dpm.reverse import Reverse
+
+
+class Times(Protocol):
+    def masses(self, reverse: Reverse, first: int) -> Tensor:
+        """Probabilities of t = first..T up to a common factor, positive, float64, shape (T - first + 1,)."""
+
+
+class Uniform(Times):
+    def masses(self, reverse: Reverse, first: int) -> Tensor:
+        return torch.ones(len(reverse.process.schedule) - first + 1, dtype=torch.float64)
+
+
+class AsLinear(Times):
+    """q(t) proportional to the terms of the prediction's Gaussian model of the data, mixed with a tenth of the uniform.
+
+    The terms of a bound span orders of magnitude; the variance of an estimate of their sum is least when q follows them.
+    Computed once for each reverse process: weights are 1 / q, so that a q which has become out of date does not bias.
+    """
+
+    def __init__(self) -> None:
+        self.known: WeakKeyDictionary[Reverse, Tensor] = WeakKeyDictionary()
+
+    @torch.no_grad()
+    def masses(self, reverse: Reverse, first: int) -> Tensor:
+        if reverse not in self.known:
+            model, process = reverse.prediction.model, reverse.process  # type: ignore[attr-defined]
+            t = torch.arange(1, len(process.schedule) + 1, device=model.variances.device)
+            self.known[reverse] = torch.cat([model.terms(process, part) for part in t.split(50)])  # type: ignore[no-untyped-call]
+        terms = self.known[reverse][first - 1 :]
+        return 0.9 * terms / terms.sum() + 0.1 / len(terms)
+
+
+def stratified(masses: Tensor, n: int, first: int) -> tuple[Tensor, Tensor]:
+    """n times t >= first, increasing, and 1 / q(t) for each, in float64; each t has the expected count n q(t).
+
+    Times are the quantiles of q at (k + u) / n, k = 0..n-1, with one u for all. Paired with independent examples in
+    random order, the mean of term_t / q(t) is unbiased for the sum of the terms over t.
+    """
+    total = masses.sum()
+    u = (torch.arange(n, device=masses.device) + torch.rand(1, device=masses.device, dtype=torch.float64)) / n
+    index = torch.searchsorted(masses.cumsum(0), u * total, right=True).clamp(max=len(masses) - 1)
+    return first + index, total / masses[index]
