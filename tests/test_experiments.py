@@ -10,6 +10,7 @@ import yaml
 
 from dpm import configs, runs
 from dpm.claims import load_claims, verdict
+from dpm.data import files
 from dpm.records import Record
 
 CONF = test_runs.ROOT / "conf"
@@ -21,10 +22,18 @@ OF_BITS = {  # options that describe binary data; all others compose with the Sw
     *(("data", "binary_heartbeat"), ("evaluators", "binary_heartbeat"), ("network", "sigmoid_mlp")),
     *(("process", "binomial"), ("reverse", "binomial")),
 }
-HEARTBEAT = "sohl_dickstein_2015/binary_heartbeat"
-OUTPUTS = {test_runs.ROLL: 4, HEARTBEAT: 20}  # mean and variance of two coordinates; a logit of each bit
+OF_IMAGES = {("data", "cifar10"), ("network", "laptop_unet"), ("prediction", "linear_residual")}
+HEARTBEAT, CIFAR = "sohl_dickstein_2015/binary_heartbeat", "ho_2020/cifar10_bound"
+OUTPUTS = {test_runs.ROLL: (4,), HEARTBEAT: (20,), CIFAR: (6, 32, 32)}  # mean and variance of a dimension; a logit of a bit
 TINY = ["training.steps=2", "training.batch_size=8", "training.log_every=1", "training.validate_every=2"]
 TINY += ["validation_examples=16", "examples=64"]
+
+
+@pytest.fixture(autouse=True)
+def small_image_sets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Random images in place of the files, which a machine need not have and which take seconds to go through."""
+    grey = np.random.default_rng(0).integers(0, 256, (2200, 3, 32, 32), np.uint8)
+    monkeypatch.setattr(files, "cifar10", lambda folder: (grey[:2100], grey[2100:]))
 
 
 @pytest.mark.slow
@@ -40,7 +49,7 @@ def test_an_experiment_trains_and_leaves_a_record(tmp_path: Path, experiment: st
     assert record.budget["steps"] == 2
     for m in record.measurements:
         assert np.isfinite([m.value, m.stderr]).all(), m
-        assert m.protocol["split"] == "held-out"
+        assert m.protocol["split"] in ("held-out", "test")
         if m.claim:  # it exists, and is about this quantity in this unit
             assert verdict(load_claims(CONF / "claims")[m.claim], [m], record.tier).value == m.value
     with np.load(verb.record.with_suffix(".npz")) as arrays:
@@ -62,12 +71,12 @@ def test_an_experiment_has_every_tier_and_says_what_it_is(tmp_path: Path, experi
 @pytest.mark.parametrize(("group", "option"), GROUPS)
 def test_a_group_composes_and_builds(tmp_path: Path, group: str, option: str) -> None:
     """Every option in the place of the default one, in an experiment that gives it what it refers to."""
-    experiment = HEARTBEAT if (group, option) in OF_BITS else test_runs.ROLL
+    experiment = HEARTBEAT if (group, option) in OF_BITS else CIFAR if (group, option) in OF_IMAGES else test_runs.ROLL
     run = test_runs.configured(tmp_path, f"{group}={option}", experiment=experiment)
     for key in ("data", "reverse", "objective", "optimizer", "scheduler", "tracker", "validation", "evaluators"):
         assert configs.build(run.config, key) is not None
     x_t, t = configs.build(run.config, "data").held_out(3), torch.full((3,), 5)
-    assert run.reverse().network(x_t, t).shape == (3, OUTPUTS[experiment])
+    assert run.reverse().network(x_t, t).shape == (3, *OUTPUTS[experiment])
 
 
 def test_groups_are_files_that_say_what_they_build() -> None:

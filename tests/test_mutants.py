@@ -27,12 +27,13 @@ from torch.distributions import Distribution, kl_divergence
 from dpm import bound, checkpoints, schedules, variances
 from dpm.bound import Bound, Edges, transition
 from dpm.decoders import DiscretizedNormal
-from dpm.objectives import one_term, stratified_times
+from dpm.objectives import one_term
 from dpm.objectives.one_term import OneTerm
 from dpm.predictions import Epsilon
 from dpm.processes.gaussian import GaussianDiffusion, normal
 from dpm.reverse import Reverse
 from dpm.samplers import ancestral
+from dpm.times import stratified
 
 REAL = {name: getattr(bound, name) for name in ("bound", "entropy_edges", "stationary_edges", "decoder_edges")}
 LOAD_NEWEST, ANCESTRAL, EPSILON_X_0 = checkpoints.load_newest, ancestral.ancestral, Epsilon.x_0
@@ -40,12 +41,16 @@ LOAD_NEWEST, ANCESTRAL, EPSILON_X_0 = checkpoints.load_newest, ancestral.ancestr
 
 def T_times_the_mean(self: OneTerm, reverse: Reverse, x_0: Tensor) -> Tensor:
     (prior, reconstruction), T = self.edges(reverse, x_0), len(reverse.process.schedule)
-    return prior + T * transition(reverse, x_0, stratified_times(x_0, 2, T)) + reconstruction
+    return prior + T * transition(reverse, x_0, uniform_times(x_0, T)) + reconstruction
 
 
 def constants_with_every_term(self: OneTerm, reverse: Reverse, x_0: Tensor) -> Tensor:
     (prior, reconstruction), T = self.edges(reverse, x_0), len(reverse.process.schedule)
-    return (T - 1) * (prior + transition(reverse, x_0, stratified_times(x_0, 2, T)) + reconstruction)
+    return (T - 1) * (prior + transition(reverse, x_0, uniform_times(x_0, T)) + reconstruction)
+
+
+def uniform_times(x_0: Tensor, T: int) -> Tensor:
+    return stratified(torch.ones(T - 1).double(), len(x_0), 2)[0]
 
 
 def constants_once_per_step(self: Bound) -> Tensor:
@@ -97,8 +102,9 @@ def clipped_x_0(self: Epsilon, q: GaussianDiffusion, output: Tensor, x_t: Tensor
     return EPSILON_X_0(self, q, output, x_t, t).clamp(-1, 1)
 
 
-def one_time_for_all(x: Tensor, first: int, last: int) -> Tensor:
-    return torch.randint(first, last + 1, (1,)).expand(len(x))
+def one_time_for_all(masses: Tensor, n: int, first: int) -> tuple[Tensor, Tensor]:
+    index = torch.multinomial(masses, 1).expand(n)
+    return first + index, masses.sum() / masses[index]
 
 
 def last_weights_for_the_average(folder: Path) -> tuple[Any, list[str]]:
@@ -183,7 +189,7 @@ MUTANTS = [
     Mutant("products in float32", schedules, "cumulate", product_in_float32, test_schedules.check_published_constants),
     Mutant("x_0 clipped in training", Epsilon, "x_0", clipped_x_0, lambda: test_gaussian.check_inverse_pair(Epsilon())),
     Mutant("mean from clipped x_0", Epsilon, "x_0", clipped_x_0, lambda: test_gaussian.check_equation_11(Epsilon())),
-    Mutant("one t for the whole batch", one_term, "stratified_times", one_time_for_all, honest),
+    Mutant("one t for the whole batch", one_term, "stratified", one_time_for_all, honest),
     Mutant("weights not averaged", checkpoints, "load_newest", last_weights_for_the_average, evaluation_uses_the_average),
     Mutant(
         "the last step left out",

@@ -5,8 +5,6 @@ import math
 import pytest
 import test_bound
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from dpm import schedules
@@ -14,7 +12,6 @@ from dpm.bound import stationary_edges
 from dpm.data.synthetic import GaussianData
 from dpm.decoders import Stationary
 from dpm.errors import UserError
-from dpm.objectives import stratified_times
 from dpm.objectives.one_term import OneTerm
 from dpm.objectives.simple import Simple
 from dpm.predictions import X0, Epsilon, ForwardPerturbation, Mean, Prediction, Velocity
@@ -97,19 +94,3 @@ def test_simple_regresses_the_half_of_the_output_that_is_the_mean(prediction: Pr
 def test_simple_refuses_a_prediction_that_has_no_target() -> None:
     with pytest.raises(UserError, match="ForwardPerturbation has none"):
         Simple()(reverse(0.0, ForwardPerturbation()), DATA.batch(4, 0, 0))
-
-
-@given(st.integers(1, 300), st.integers(1, 5), st.integers(0, 60))
-def test_stratified_times_cover_their_range_evenly(n: int, first: int, more: int) -> None:
-    t = stratified_times(torch.zeros(n), first, first + more)
-    counts = torch.bincount(t - first, minlength=more + 1)
-    assert (len(t), len(counts), t.dtype) == (n, more + 1, torch.long)
-    assert bool((t.diff() >= 0).all())
-    assert bool((counts - n / (more + 1)).abs().max() < 2)  # an interval holds between floor and ceil of its length in points
-
-
-def test_stratified_times_are_uniform_in_expectation() -> None:
-    """Three examples for seven times: each time is drawn with probability 1/7 per example."""
-    draws = torch.cat([stratified_times(torch.zeros(3), 2, 8) for _ in range(7000)])
-    counts = torch.bincount(draws - 2, minlength=7)
-    assert counts.tolist() == pytest.approx([3000] * 7, abs=4 * math.sqrt(3000))

@@ -30,7 +30,7 @@ def nats_per_unit(unit: str, x_0: Tensor) -> float:
 
 @dataclass(frozen=True)
 class Terms:
-    """The T - 1 transitions on n examples, in bits: their sum per example, and per time step mean and standard error."""
+    """The T - 1 transitions on n examples: their sum per example, and per time step mean and standard error."""
 
     total: Tensor  # (n,)
     mean: Tensor  # (T - 1,), t = 2..T
@@ -38,14 +38,16 @@ class Terms:
 
 
 @torch.no_grad()
-def all_terms(reverse: Reverse, x_0: Tensor, draws: int, batch_size: int, seed: int) -> Terms:
+def all_terms(reverse: Reverse, x_0: Tensor, draws: int, batch_size: int, seed: int, scale: float = NATS_PER_BIT) -> Terms:
     """Every transition of every example, each the mean over `draws` fresh x_t; memory grows with neither n T nor draws.
+
+    One unit of the result is `scale` nats.
 
     Noise depends on (seed, t, draw, batch) only: two models, or a model and its oracle, can be compared draw by draw.
     """
     total, means, errors = torch.zeros(len(x_0), dtype=torch.float64), [], []
     for t in range(2, len(reverse.process.schedule) + 1):
-        term = sum(torch.cat(_one_draw(reverse, x_0, t, batch_size, seed, draw)) for draw in range(draws)) / draws
+        term = sum(torch.cat(_one_draw(reverse, x_0, t, batch_size, seed, draw)) for draw in range(draws)) / (draws * scale)
         assert isinstance(term, Tensor)
         total += term
         means.append(float(term.mean()))
@@ -58,7 +60,7 @@ def _one_draw(reverse: Reverse, x_0: Tensor, t: int, batch_size: int, seed: int,
     for index, batch in enumerate(x_0.split(batch_size)):  # type: ignore[no-untyped-call]
         seeds.seed_everything(seed, seeds.EVALUATION, t, draw, index)
         times = torch.full((len(batch),), t, dtype=torch.long, device=batch.device)
-        terms.append(transition(reverse, batch, times).double().cpu() / NATS_PER_BIT)
+        terms.append(transition(reverse, batch, times).double().cpu())
     return terms
 
 
@@ -87,19 +89,21 @@ class AllTerms:
 
     @torch.no_grad()
     def __call__(self, reverse: Reverse, data: Data, x_0: Tensor, seed: int) -> Evaluation:
-        terms = all_terms(reverse, x_0, self.draws, self.batch_size, seed)
-        null = reverse.process.prior(x_0).log_prob(x_0) / NATS_PER_BIT
+        scale = nats_per_unit(self.unit, x_0)
+        terms = all_terms(reverse, x_0, self.draws, self.batch_size, seed, scale)
+        null = reverse.process.prior(x_0).log_prob(x_0) / scale
         limits: dict[str, Tensor] = {}
         arrays = _arrays("term", terms)
         best = None
         if self.oracle is not None:
-            best = all_terms(self.oracle(process=reverse.process, data=data), x_0, self.draws, self.batch_size, seed)
+            oracle = self.oracle(process=reverse.process, data=data)
+            best = all_terms(oracle, x_0, self.draws, self.batch_size, seed, scale)
             arrays |= _arrays("oracle_term", best)
         if self.ceiling is not None:
-            limits["ceiling"] = self.ceiling(reverse, data, x_0, seed) / NATS_PER_BIT
+            limits["ceiling"] = self.ceiling(reverse, data, x_0, seed) / scale
         measurements = [self.measurement(name, values, {}) for name, values in limits.items()]
         for name, edges in self.edges.items():
-            prior, reconstruction = (edge / NATS_PER_BIT for edge in edges(reverse, x_0))
+            prior, reconstruction = (edge / scale for edge in edges(reverse, x_0))
             if best is not None:
                 limits["oracle"] = -(prior + best.total + reconstruction)
             parts = {"prior": prior, "transitions": terms.total, "reconstruction": reconstruction}

@@ -33,6 +33,7 @@ from dpm.reverse import Reverse
 from dpm.times import Times, Uniform
 
 Z = 1.959964  # of a 95 % interval
+FEWEST = 20  # draws of the pilot from which a slope is taken
 
 
 class Control(Protocol):
@@ -133,22 +134,26 @@ class Strategy:
         return y - (sums / torch.bincount(groups, minlength=len(sums)).clamp(min=1))[groups]
 
 
-def strategy_from(pilot: Pass, masses: Tensor, first: int, per_group: int = 100) -> Strategy:
+def strategy_from(pilot: Pass, masses: Tensor, first: int, per_group: int = 40) -> Strategy:
     """beta = Cov(L, c) / Var(c) and q proportional to the standard deviation of L - beta c, in groups of neighbouring times.
 
     With times stratified, this q gives the least variance (Neyman's allocation). A tenth of the old q is mixed in, so that
     a group that looked quiet to the pilot is still visited.
     """
     times = torch.arange(first, first + len(masses))
-    starts = [first, *([2] if first == 1 else []), *pilot.t[per_group::per_group].tolist()]
+    transitions = pilot.t[pilot.t > 1]
+    starts = [first, 2, *transitions[per_group : len(transitions) + 1 - per_group : per_group].tolist()]
     groups = torch.bucketize(times, torch.tensor(sorted(set(starts))), right=True) - 1
     beta, spread = torch.zeros_like(masses), torch.ones_like(masses)
     of_draw = groups[pilot.t - first]
     for group in of_draw.unique():  # type: ignore[no-untyped-call]
         y, c = pilot.term[of_draw == group], pilot.control[of_draw == group]
-        slope = float(((y - y.mean()) * (c - c.mean())).sum() / (c - c.mean()).square().sum().clamp(min=1e-300))
+        enough = len(y) >= FEWEST
+        slope = (
+            float(((y - y.mean()) * (c - c.mean())).sum() / (c - c.mean()).square().sum().clamp(min=1e-300)) if enough else 0.0
+        )
         beta[groups == group] = slope
-        spread[groups == group] = (y - slope * c).std() if len(y) > 2 else (pilot.term - pilot.control).std()
+        spread[groups == group] = (y - slope * c).std() if enough else pilot.term.std()
     adapted = masses * spread
     return Strategy(first, 0.9 * adapted / adapted.sum() + 0.1 * masses / masses.sum(), beta, groups)
 
@@ -207,7 +212,7 @@ def sampled(
     reverse: Reverse,
     x_0: Tensor,
     first: int,
-    times: Times,
+    masses: Tensor,
     control: Control | None,
     pilot: int,
     half_width: float,
@@ -215,8 +220,11 @@ def sampled(
     batch_size: int,
     seed: int,
 ) -> Sampled:
-    """A pilot, then at most `passes` over all of x_0, until the interval's half width, in nats per example, is reached."""
-    masses, T = times.masses(reverse, first).cpu(), len(reverse.process.schedule)
+    """A pilot at times with these masses (on the CPU), then passes over all of x_0, at most `passes`.
+
+    It stops when the interval's half width, in nats per example, is reached.
+    """
+    T = len(reverse.process.schedule)
 
     def look(masses: Tensor, m: int, number: int) -> Pass:
         return visit(reverse, x_0, masses, first, control, m, batch_size, seed, seeds.EVALUATION, number)
@@ -237,9 +245,10 @@ def sampled(
 class SampledTerms:
     """L >= -log p(x_0) of 2020, eq. 5, split into rate (L_1 + ... + L_T) and distortion (L_0), by sampled terms.
 
-    `pilot` evaluations choose q and beta; then passes over all examples until the 95 % interval is within `half_width` of the
-    estimate (in `unit`), at most `passes`. `times` is the q of the pilot, `control(data=)` the control variate.
-    `stderr` is that of the bound on the given examples: the choice of the examples is not part of it.
+    `pilot` evaluations choose q and beta; then passes over all examples, at most `passes`, until the 95 % interval is within
+    `half_width` (in `unit`) of the estimate. `times` is the q of the pilot, `control(data=)` the control variate, and `wrap`
+    makes the process that is evaluated of the trained one (`dpm.reverse.gaussian.clipped`). `stderr` is that of the bound on
+    the given examples: the choice of the examples is not part of it.
     """
 
     def __init__(
@@ -252,6 +261,7 @@ class SampledTerms:
         batch_size: int,
         times: Times | None = None,
         control: Callable[..., Control] | None = None,
+        wrap: Callable[[Any], Reverse] | None = None,
         claims: Mapping[str, str] | None = None,
     ) -> None:
         if pilot < 10 or passes < 1 or batch_size < 1 or not half_width > 0:
@@ -262,6 +272,7 @@ class SampledTerms:
             raise UserError("rate and distortion are those of 2020: sampled terms need decoder edges")
         self.edges, self.unit, self.pilot, self.half_width, self.passes = edges, unit, pilot, half_width, passes
         self.batch_size, self.times, self.control, self.claims = batch_size, times or Uniform(), control, claims or {}
+        self.wrap = wrap or (lambda reverse: reverse)
 
     @torch.no_grad()
     def __call__(self, reverse: Reverse, data: Data, x_0: Tensor, seed: int) -> Evaluation:
@@ -269,8 +280,9 @@ class SampledTerms:
         control = None if self.control is None else self.control(data=data)
         batches = x_0.split(self.batch_size)  # type: ignore[no-untyped-call]
         prior = sum(float(self.edges.prior(reverse, b).double().sum()) for b in batches) / len(x_0)
+        masses = self.times.masses(reverse, 1).cpu()
         result = sampled(
-            *(reverse, x_0, 1, self.times, control, self.pilot),
+            *(self.wrap(reverse), x_0, 1, masses, control, self.pilot),
             *(self.half_width * scale, self.passes, self.batch_size, seed),
         )
         (total, error), (transitions, of_rate), (decoded, of_decoder) = (result.part(*r) for r in ((1, T), (2, T), (1, 1)))

@@ -4,7 +4,8 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from dpm.decoders import Decoder
-from dpm.predictions import Prediction
+from dpm.errors import UserError
+from dpm.predictions import Clipped, DataPrediction, Prediction
 from dpm.processes.gaussian import GaussianDiffusion, normal
 from dpm.reverse import ReverseStep
 from dpm.variances import Variance
@@ -30,3 +31,12 @@ class GaussianReverse(ReverseStep):
         output, variance = self.variance(self.process, self.network(x_t, t), s, t, step)
         mean = self.prediction.mean(self.process, output, x_t, t, step, variance)
         return normal(mean, variance.sqrt())
+
+
+def clipped(reverse: GaussianReverse) -> GaussianReverse:
+    """The same process, every prediction of x_0 kept in [-1, 1] (2020's code, for sampling and evaluation)."""
+    if not isinstance(reverse.prediction, DataPrediction):
+        raise UserError(f"only a prediction of x_0 can be clipped, {type(reverse.prediction).__name__} is none")
+    return GaussianReverse(
+        reverse.process, reverse.network, Clipped(reverse.prediction), reverse.variance, reverse.decoder
+    ).eval()

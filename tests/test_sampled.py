@@ -1,0 +1,295 @@
+"""Sampled terms: the estimate is unbiased for all terms on the same examples, and its interval covers them as often as it says.
+
+The truth is exact: at every t the KL is a quadratic in the noise, so that its mean over the noise is the mean over +-1 in
+each direction.
+"""
+
+import math
+from dataclasses import dataclass, replace
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from dpm import schedules
+from dpm.bound import decoder_edges, stationary_edges, term
+from dpm.data.synthetic import GaussianData
+from dpm.decoders import Network, Stationary
+from dpm.errors import UserError
+from dpm.evaluators import sampled as estimators
+from dpm.evaluators.bound import AllTerms, all_terms, nats_per_unit
+from dpm.evaluators.sampled import Control, LinearError, Sampled, SampledTerms, sampled, strategy_from, visit
+from dpm.image_model import GaussianImages
+from dpm.predictions import X0
+from dpm.processes import per_example
+from dpm.processes.gaussian import GaussianDiffusion
+from dpm.reverse import Reverse
+from dpm.reverse.gaussian import GaussianReverse, clipped
+from dpm.schedules import BetaSchedule
+from dpm.times import Uniform
+from dpm.variances import FixedLarge
+
+T, SHAPE = 25, (1, 2, 2)
+
+
+class Shrinking(nn.Module):
+    """x_0-hat = 0.9 alpha_t x_t: not far from the best denoiser of N(0, I), and wrong by more for examples far from 0."""
+
+    def __init__(self, schedule: BetaSchedule) -> None:
+        super().__init__()
+        self.schedule = schedule
+
+    def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
+        alpha, _ = self.schedule(t)
+        return 0.9 * per_example(alpha, x_t) * x_t
+
+
+def model() -> GaussianReverse:
+    schedule = schedules.linear(T, 0.02, 0.4)
+    return GaussianReverse(GaussianDiffusion(schedule), Shrinking(schedule), X0(), FixedLarge(), Network())
+
+
+def examples(n: int, spread: float) -> Tensor:
+    """Images of contrasts that differ by `spread`: the larger, the more an example's own mean matters."""
+    generator = torch.Generator().manual_seed(1)
+    contrast = torch.exp(spread * torch.randn(n, 1, 1, 1, generator=generator, dtype=torch.float64))
+    return contrast * torch.randn(n, *SHAPE, generator=generator, dtype=torch.float64)
+
+
+def corners(dimensions: int) -> Tensor:
+    """All vectors of +-1."""
+    return torch.cartesian_prod(*[torch.tensor([-1.0, 1.0], dtype=torch.float64)] * dimensions)
+
+
+def exact_terms(p: Reverse, x_0: Tensor) -> Tensor:
+    """E over the noise of every term of every example, (n, T)."""
+    columns = []
+    for t in range(1, T + 1):
+        times = torch.full((len(x_0),), t)
+        alpha, sigma = (per_example(c, x_0) for c in p.process.schedule(times))
+        noise = corners(x_0[0].numel()).reshape(-1, *SHAPE)
+        columns.append(torch.stack([term(p, x_0, alpha * x_0 + sigma * eps, times) for eps in noise]).mean(0))
+    return torch.stack(columns, 1)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One way to use the estimator."""
+
+    spread: float
+    control: bool
+    n: int = 2000
+    pilot: int = 800
+    passes: int = 1
+
+    def run(self, x_0: Tensor, seed: int, control: Control | None) -> Sampled:
+        p = model()
+        masses = Uniform().masses(p, 1)
+        return sampled(p, x_0, 1, masses, control, self.pilot, 1e-9, self.passes, 500, seed)
+
+
+def fitted(x_0: Tensor) -> LinearError:
+    gaussian = GaussianImages(*SHAPE)
+    gaussian.fit(x_0)
+    return LinearError(gaussian)
+
+
+SETTINGS = {
+    "alike": Setting(spread=0.0, control=False),
+    "examples differ": Setting(spread=0.3, control=False),
+    "examples differ, control": Setting(spread=0.3, control=True),
+    "three passes": Setting(spread=0.3, control=False, passes=3),
+    "odd number": Setting(spread=0.3, control=True, n=2001),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SETTINGS)
+def test_the_interval_covers_the_truth_as_often_as_it_says(name: str) -> None:
+    """95 % intervals, 1,200 repetitions: 93 to 97 %; and the bias is below the simulation's own error."""
+    setting = SETTINGS[name]
+    x_0 = examples(setting.n, setting.spread)
+    truth, control = exact_terms(model(), x_0).sum(1).mean().item(), fitted(x_0) if setting.control else None
+    results = torch.tensor([setting.run(x_0, seed, control).part(1, T) for seed in range(1200)], dtype=torch.float64)
+    errors, reported = results[:, 0] - truth, results[:, 1]
+    assert abs(errors.mean().item()) < 3 * errors.std().item() / math.sqrt(len(errors))
+    coverage = (errors.abs() <= estimators.Z * reported).double().mean().item()
+    assert 0.93 <= coverage <= 0.97, f"{coverage:.3f}, ratio {reported.square().mean().sqrt() / errors.std():.3f}"
+
+
+@pytest.mark.parametrize("control", [False, True], ids=["plain", "control"])
+def test_parts_add_up_and_each_is_the_mean_of_its_terms(control: bool) -> None:
+    x_0 = examples(2000, 0.3)
+    exact = exact_terms(model(), x_0).mean(0)
+    result = Setting(0.3, control, pilot=800, passes=4).run(x_0, 7, fitted(x_0) if control else None)
+    ranges = [(1, 1), (2, 4), (5, 12), (13, T)]
+    for low, high in [(1, T), (2, T), *ranges]:
+        value, stderr = result.part(low, high)
+        assert value == pytest.approx(exact[low - 1 : high].sum().item(), abs=4 * stderr)
+    assert sum(result.part(*r)[0] for r in ranges) == pytest.approx(result.part(1, T)[0], rel=1e-12)
+    assert result.evaluations == 800 + 4 * 2000
+
+
+def test_every_example_is_visited_once_in_a_pass_and_times_fill_their_strata() -> None:
+    x_0, masses = examples(101, 0.0), torch.linspace(1, 3, T).double()
+    one = visit(model(), x_0, masses, 1, None, 101, 16, 0, 1)
+    assert sorted(one.examples.tolist()) == list(range(101))
+    assert bool((one.t.diff() >= 0).all())
+    assert one.shares.sum().item() == pytest.approx(1)
+    cumulative, strata = masses.cumsum(0) / masses.sum(), 51
+    ends = torch.bucketize(torch.arange(1, strata + 1) / strata, cumulative).clamp(max=T - 1) + 1
+    starts = torch.cat([torch.ones(1), ends[:-1]])
+    assert bool(((one.t >= starts.repeat_interleave(2)[:101]) & (one.t <= ends.repeat_interleave(2)[:101])).all())
+
+
+def test_terms_are_those_of_the_examples_that_are_named() -> None:
+    """With a network that is exact up to a constant per example, the term identifies the example."""
+    p, x_0 = model(), torch.arange(1.0, 41.0).double()[:, None, None, None].expand(40, *SHAPE)
+    one = visit(p, x_0, torch.ones(T).double(), 1, None, 40, 7, 3, 1)
+    late = one.t == T  # there x_t is noise: the term grows with the example's size
+    again = exact_terms(p, x_0)[one.examples, one.t - 1] * T
+    assert late.any()
+    assert torch.corrcoef(torch.stack([one.term, again]))[0, 1] > 0.99
+
+
+def test_a_control_that_is_the_term_itself_leaves_no_error() -> None:
+    class Itself(Control):
+        def __call__(self, process, x_0: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+            return term(model(), x_0, x_t, t)
+
+        def expectations(self, process, x_0: Tensor, t: Tensor) -> Tensor:
+            return exact_terms(model(), x_0).mean(0)[t - 1]
+
+    x_0 = examples(400, 0.5)
+    truth = exact_terms(model(), x_0).mean(0)
+    value, stderr = sampled(model(), x_0[:], 1, torch.ones(T).double(), Itself(), 400, 1e-9, 2, 100, 0).part(2, T)
+    groups = strategy_from(visit(model(), x_0, torch.ones(T).double(), 1, None, 400, 100, 0, 2), torch.ones(T).double(), 1)
+    assert groups.beta.abs().max() == 0  # without a control nothing is subtracted
+    assert stderr < 1e-6 * truth[1:].sum().item()
+    assert value == pytest.approx(truth[1:].sum().item(), rel=1e-6)
+
+
+def test_the_control_has_the_mean_that_it_states() -> None:
+    """LinearError.expectations against the exact mean over the noise, examples of any kind."""
+    x_0, q = examples(50, 0.5), model().process
+    control = fitted(examples(500, 0.0))
+    t = torch.arange(1, T + 1)
+    means = []
+    for time in t:
+        times = time.expand(len(x_0))
+        alpha, sigma = (per_example(c, x_0) for c in q.schedule(times))
+        noise = corners(4).reshape(-1, *SHAPE)
+        means.append(torch.stack([control(q, x_0, alpha * x_0 + sigma * eps, times) for eps in noise]).mean())
+    assert torch.allclose(control.expectations(q, x_0, t), torch.stack(means), rtol=1e-10)
+
+
+def test_a_control_and_the_allocation_pay() -> None:
+    """On examples that are alike the same number of evaluations gives less error, and the estimate does not move beyond it."""
+    x_0 = examples(2000, 0.0)
+    plain = sampled(model(), x_0, 1, torch.ones(T).double(), None, 500, 1e-9, 1, 500, 0)
+    helped = sampled(model(), x_0, 1, torch.ones(T).double(), fitted(x_0), 500, 1e-9, 1, 500, 0)
+    assert helped.part(1, T)[1] < 0.8 * plain.part(1, T)[1]
+    truth = exact_terms(model(), x_0).sum(1).mean().item()
+    assert helped.part(1, T)[0] == pytest.approx(truth, abs=4 * helped.part(1, T)[1])
+
+
+def test_it_stops_at_the_requested_width_or_after_the_last_pass() -> None:
+    x_0 = examples(500, 0.0)
+
+    def passes(half_width: float, most: int) -> Sampled:
+        return sampled(model(), x_0, 1, torch.ones(T).double(), None, 200, half_width, most, 500, 0)
+
+    assert len(passes(1e9, 5).visits) == 1
+    assert len(passes(1e-9, 3).visits) == 3
+    wanted = 0.6 * estimators.Z * passes(1e9, 1).part(1, T)[1]
+    reached = passes(wanted, 9)
+    assert estimators.Z * reached.part(1, T)[1] <= wanted
+    assert estimators.Z * replace(reached, visits=reached.visits[:-1]).part(1, T)[1] > wanted
+
+
+def test_sampled_terms_agree_with_all_terms_on_the_same_examples() -> None:
+    p, x_0 = model(), examples(1500, 0.3)
+    scale = nats_per_unit("bits/dim", x_0)
+    terms = all_terms(p, x_0, 1, 1500, 0, scale)
+    evaluator = SampledTerms(decoder_edges, "bits/dim", pilot=500, half_width=1e-9, passes=3, batch_size=500)
+    bound, rate, distortion = evaluator(p, GaussianData(), x_0, 0).measurements
+    assert (bound.quantity, rate.quantity, distortion.quantity) == ("nll_bound", "rate", "distortion")
+    noise = terms.stderr.square().sum().sqrt().item()  # of the noise and the examples; the examples are the same here
+    assert rate.value == pytest.approx(terms.mean.sum().item() + bound.parts["prior"], abs=4 * math.hypot(rate.stderr, noise))
+    assert bound.value == pytest.approx(rate.value + distortion.value, rel=1e-12)
+    assert bound.value == pytest.approx(sum(bound.parts.values()), rel=1e-12)
+    assert bound.protocol["evaluations"] == 500 + 3 * 1500
+    exact = exact_terms(p, x_0).mean(0) / scale
+    assert distortion.value == pytest.approx(exact[0].item(), abs=4 * distortion.stderr)
+
+
+def test_the_curve_is_the_mean_term_of_each_bin() -> None:
+    p, x_0 = model(), examples(2000, 0.0)
+    evaluation = SampledTerms(decoder_edges, "bits/dim", 500, 1e-9, 2, 500)(p, GaussianData(), x_0, 0)
+    low, high = evaluation.arrays["term_low"], evaluation.arrays["term_high"]
+    assert (low[0], high[-1]) == (1, T)
+    assert (low[1:] == high[:-1] + 1).all()
+    exact = exact_terms(p, x_0).mean(0) / nats_per_unit("bits/dim", x_0)
+    for a, b, mean, error in zip(*(evaluation.arrays[f"term_{k}"] for k in ("low", "high", "mean", "stderr")), strict=True):
+        assert mean == pytest.approx(exact[a - 1 : b].mean().item(), abs=4.5 * error)
+    widths = high - low + 1
+    assert (widths * evaluation.arrays["term_mean"]).sum() == pytest.approx(
+        evaluation.measurements[0].value - evaluation.measurements[0].parts["prior"], rel=1e-9
+    )
+
+
+def test_two_models_see_the_same_draws_and_another_seed_others() -> None:
+    x_0 = examples(50, 0.0)
+    one, same, other = (visit(model(), x_0, torch.ones(T).double(), 1, None, 50, 20, seed, 1) for seed in (0, 0, 1))
+    assert torch.equal(one.term, same.term)
+    assert torch.equal(one.t, same.t)
+    assert not torch.equal(one.examples, other.examples)
+
+
+def test_bits_per_dim_pixel_and_example() -> None:
+    images, points = torch.zeros(2, 3, 4, 5), torch.zeros(2, 7)
+    ratios = [nats_per_unit(unit, images) / math.log(2) for unit in ("bits", "bits/pixel", "bits/dim")]
+    assert ratios == pytest.approx([1, 20, 60])
+    assert nats_per_unit("nats/dim", points) == pytest.approx(7)
+    values = [AllTerms({"stationary": stationary_edges}, unit, 1, 9) for unit in ("bits", "bits/dim")]
+    p = replace_decoder(model())
+    in_bits, per_dim = (a(p, GaussianData(), examples(9, 0.0), 0).measurements[0] for a in values)
+    assert in_bits.value == pytest.approx(4 * per_dim.value, rel=1e-12)
+    assert in_bits.stderr == pytest.approx(4 * per_dim.stderr, rel=1e-12)
+
+
+def replace_decoder(p: GaussianReverse) -> GaussianReverse:
+    return GaussianReverse(p.process, p.network, p.prediction, p.variance, Stationary())
+
+
+def test_clipping_wraps_the_prediction_and_leaves_the_trained_process_alone() -> None:
+    p, x_t, t = model(), 9 * torch.ones(2, *SHAPE).double(), torch.full((2,), 3)
+    inside = clipped(p)
+    assert p(x_t, t - 1, t).mean.max() > inside(x_t, t - 1, t).mean.max()
+    assert inside.prediction.x_0(p.process, inside.network(x_t, t), x_t, t).max() == 1
+    assert isinstance(p.prediction, X0)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"pilot": 3}, {"half_width": 0.0}, {"passes": 0}, {"batch_size": 0}, {"edges": stationary_edges}]
+)
+def test_settings_that_cannot_be_meant_are_refused(wrong) -> None:
+    settings = {"edges": decoder_edges, "unit": "bits/dim", "pilot": 10, "half_width": 0.1, "passes": 1, "batch_size": 5}
+    with pytest.raises(UserError):
+        SampledTerms(**{**settings, **wrong})
+
+
+def test_memory_is_one_batch() -> None:
+    """No call of the network, the noise or the control ever sees more than a batch, whatever n and T are."""
+    sizes: list[int] = []
+
+    class Watched(Shrinking):
+        def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
+            sizes.append(len(x_t))
+            return super().forward(x_t, t)
+
+    p = model()
+    p.network = Watched(p.process.schedule)
+    SampledTerms(decoder_edges, "bits/dim", 60, 1e-9, 1, 32)(p, GaussianData(), examples(200, 0.0), 0)
+    assert max(sizes) <= 32
+    assert sum(sizes) == 260
