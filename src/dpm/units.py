@@ -120,6 +120,7 @@ QUANTITIES = {
     "parameters": Meaning("number of trained parameters"),
     "throughput": Meaning("work per second", better=HIGHER),
     "duration": Meaning("time taken", better=LOWER),
+    "evaluations": Meaning("network evaluations that an estimate with a given error takes", better=LOWER),
     "setting": Meaning("a number of the recipe, set and not measured"),
 }
 
@@ -131,7 +132,7 @@ _PLAIN = {
     name: (Measure(name), NOTHING)
     for name in (
         *("1", "grey levels", "parameters", "steps", "steps/s", "examples", "epochs", "layers", "units", "pixels"),
-        *("seconds", "hours"),
+        *("seconds", "hours", "evaluations"),
     )
 }
 UNITS = _INFORMATION | _PLAIN

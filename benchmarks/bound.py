@@ -1,0 +1,118 @@
+"""What a bound with an error bar costs: all terms, one uniform random time per image, and sampled terms, on one network.
+
+    python benchmarks/bound.py [--experiment ho_2020/cifar10_bound] [--seed 0] [--weights FILE] [--all-terms-on 25]
+
+Prints for each estimator of the bound on all held-out images the network evaluations that a 95 % interval of +-0.01 bits/dim
+needs, and writes a record below results/<experiment>_estimators. On the first images every term is evaluated as well, so that
+sampled terms can be compared with what they estimate.
+"""
+
+import argparse
+import math
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from hydra import compose, initialize_config_dir
+from torch import Tensor
+
+from dpm import app, configs, runs, seeds
+from dpm.bound import draw, term
+from dpm.evaluators.bound import nats_per_unit
+from dpm.evaluators.sampled import Z, sampled, visit
+from dpm.records import Measurement, Record, provenance
+from dpm.reverse import Reverse
+
+HALF_WIDTH, UNIT = 0.01, "bits/dim"
+UNIFORM = 4000  # evaluations that measure what a uniform random time costs, a few for each t
+STREAM = 10**6  # numbers of our own among the evaluation's random streams
+
+
+@torch.no_grad()
+def every_term(reverse: Reverse, x_0: Tensor, seed: int, repetition: int) -> Tensor:
+    """L_t at one draw of x_t for each image and t = 1..T, (n, T), nats."""
+
+    def columns() -> Iterator[Tensor]:
+        for t in range(1, len(reverse.process.schedule) + 1):
+            seeds.seed_everything(seed, seeds.EVALUATION, STREAM, t, repetition)
+            times = torch.full((len(x_0),), t)
+            yield term(reverse, x_0, draw(reverse.process, x_0, times), times).double()
+
+    return torch.stack(list(columns()), 1)
+
+
+def needed(deviation: float, per_visit: int = 1) -> float:
+    """Evaluations for the interval, where visits contribute independently with this standard deviation (UNIT)."""
+    return per_visit * (Z * deviation / HALF_WIDTH) ** 2
+
+
+def measure(run: runs.Run, all_terms_on: int) -> tuple[list[Measurement], Tensor]:
+    reverse, data = run.reverse(), configs.build(run.config, "data")
+    runs.load_weights(run, reverse)
+    evaluator = configs.build(run.config, "evaluators")["bound"]
+    x_0, seed = data.held_out(run.config["examples"]), run.seed
+    n, T, scale = len(x_0), len(reverse.process.schedule), nats_per_unit(UNIT, x_0)
+    model, masses = evaluator.wrap(reverse.eval()), evaluator.times.masses(reverse, 1)
+    control, batch = evaluator.control(data=data), evaluator.batch_size
+    rows: list[Measurement] = []
+
+    def row(quantity: str, value: float, stderr: float | None, images: int, estimator: str, unit: str = UNIT) -> None:
+        rows.append(Measurement(quantity, value, stderr, images, unit, {"split": "test", "T": T, "estimator": estimator}))
+        error = "" if stderr is None else f" +- {stderr:.4f}"
+        print(f"{estimator:55s} {quantity:12s} {value:14,.4f}{error} {unit} ({images:,} images)", flush=True)
+
+    def cost(estimator: str, evaluations: float) -> None:
+        row("evaluations", evaluations, None, n, estimator, "evaluations")
+
+    cost("all terms", n * T)
+    uniform = visit(
+        model, x_0, torch.ones(T, dtype=torch.float64), 1, None, min(UNIFORM, n), batch, seed, seeds.EVALUATION, STREAM
+    )
+    later, decoded = uniform.t > 1, uniform.term[uniform.t == 1] / T
+    cost("one uniform t per image", needed(float(uniform.term.std()) / scale))
+    transitions = uniform.term * (T - 1) / T * later
+    apart = math.hypot(float(transitions[later].std()), float(decoded.std())) / scale
+    cost("one uniform t >= 2 per image, its decoder term apart", needed(apart, per_visit=2))
+    for name, chosen in (("sampled terms, no control variate", None), ("sampled terms", control)):
+        result = sampled(model, x_0, 1, masses, chosen, evaluator.pilot, HALF_WIDTH * scale, evaluator.passes, batch, seed)
+        value, stderr = (number / scale for number in result.part(1, T))
+        row("nll_bound", value, stderr, n, name)
+        pilot, visits = len(result.pilot.t), result.evaluations - len(result.pilot.t)
+        cost(f"{name}, spent", result.evaluations)
+        cost(name, pilot + needed(stderr * math.sqrt(visits)))
+    few = x_0[:all_terms_on]
+    start = time.monotonic()
+    one, two = (every_term(model, few, seed, repetition).sum(1) / scale for repetition in range(2))
+    print(f"all terms of {len(few)} images, twice, took {time.monotonic() - start:.0f} s")
+    noise = float((one - two).std()) / (2 * math.sqrt(len(few)))  # of the mean of both, the images given
+    row("nll_bound", float(one.mean() + two.mean()) / 2, noise, len(few), "all terms twice, first images")
+    again = sampled(model, few, 1, masses, control, len(few), 1e-9, 100, batch, seed)
+    row("nll_bound", *(number / scale for number in again.part(1, T)), len(few), "sampled terms, first images")
+    return rows, x_0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--experiment", default="ho_2020/cifar10_bound")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--weights", help="a .safetensors file in place of the run's own or the shipped weights")
+    parser.add_argument("--all-terms-on", type=int, default=25, help="images on which every term is evaluated")
+    parser.add_argument("--examples", type=int, help="held-out images; default: the experiment's")
+    arguments = parser.parse_args()
+    overrides = [f"experiment={arguments.experiment}", f"seed={arguments.seed}"]
+    overrides += [f"weights={arguments.weights}"] if arguments.weights else []
+    overrides += [f"examples={arguments.examples}"] if arguments.examples else []
+    with initialize_config_dir(str(Path(__file__).resolve().parents[1] / "conf"), version_base="1.3"):
+        run = runs.Run(compose("evaluate", overrides), [])
+    rows, x_0 = measure(run, arguments.all_terms_on)
+    spent = {"steps": 0, "examples": 0, "seconds": 0, "device": run.config["device"]}
+    weights = Path(arguments.weights or run.record.with_suffix(".safetensors")).read_bytes()
+    origin = provenance(configs.essential(run.config), x_0.numpy().tobytes(), weights)
+    path = Path(run.config["results"], f"{run.name}_estimators", f"seed{run.seed}.json")
+    Record(f"{run.name}_estimators", run.seed, run.config["tier"], spent, origin, tuple(rows)).save(path)
+    print(path)
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,29 @@
+"""Pictures of pictures: a grid of images, pixel for pixel, without interpolation."""
+
+import math
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from dpm.figures import WIDTH, Array, Arrays, styled
+
+
+@styled
+def grid(arrays: Arrays, columns: int = 12) -> Figure:
+    """arrays: samples (n, C, H, W), grey levels 0..255; drawn row by row with a pixel of white between images."""
+    tiled = tile(arrays["samples"], columns)
+    figure = Figure(figsize=(WIDTH, WIDTH * tiled.shape[0] / tiled.shape[1]))
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.imshow(tiled / 255, interpolation="nearest", cmap=None if tiled.ndim == 3 else "gray", vmin=0, vmax=1)
+    axes.set_axis_off()
+    return figure
+
+
+def tile(images: Array, columns: int) -> Array:
+    """(n, C, H, W) -> (rows (H + 1) - 1, columns (W + 1) - 1, 3), white where there is no image; one channel becomes grey."""
+    rows, (height, width) = math.ceil(len(images) / columns), images.shape[2:]
+    canvas = np.full((rows * (height + 1) - 1, columns * (width + 1) - 1, 3), 255.0)
+    for k, image in enumerate(images):
+        top, left = (k // columns) * (height + 1), (k % columns) * (width + 1)
+        canvas[top : top + height, left : left + width] = np.broadcast_to(image.transpose(1, 2, 0), (height, width, 3))
+    return canvas
