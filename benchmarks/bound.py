@@ -53,6 +53,7 @@ def measure(run: runs.Run, all_terms_on: int) -> tuple[list[Measurement], Tensor
     evaluator = configs.build(run.config, "evaluators")["bound"]
     x_0, seed = data.held_out(run.config["examples"]), run.seed
     n, T, scale = len(x_0), len(reverse.process.schedule), nats_per_unit(UNIT, x_0)
+    # uniform: one random t per image; uniform_apart: one t >= 2, and L_0 by an evaluation of its own
     model, masses = evaluator.wrap(reverse.eval()), evaluator.times.masses(reverse, 1)
     control, batch = evaluator.control(data=data), evaluator.batch_size
     rows: list[Measurement] = []
@@ -60,35 +61,35 @@ def measure(run: runs.Run, all_terms_on: int) -> tuple[list[Measurement], Tensor
     def row(quantity: str, value: float, stderr: float | None, images: int, estimator: str, unit: str = UNIT) -> None:
         rows.append(Measurement(quantity, value, stderr, images, unit, {"split": "test", "T": T, "estimator": estimator}))
         error = "" if stderr is None else f" +- {stderr:.4f}"
-        print(f"{estimator:55s} {quantity:12s} {value:14,.4f}{error} {unit} ({images:,} images)", flush=True)
+        print(f"{estimator:26s} {quantity:12s} {value:14,.4f}{error} {unit} ({images:,} images)", flush=True)
 
     def cost(estimator: str, evaluations: float) -> None:
         row("evaluations", evaluations, None, n, estimator, "evaluations")
 
-    cost("all terms", n * T)
+    cost("all_terms", n * T)
     uniform = visit(
         model, x_0, torch.ones(T, dtype=torch.float64), 1, None, min(UNIFORM, n), batch, seed, seeds.EVALUATION, STREAM
     )
     later, decoded = uniform.t > 1, uniform.term[uniform.t == 1] / T
-    cost("one uniform t per image", needed(float(uniform.term.std()) / scale))
+    cost("uniform", needed(float(uniform.term.std()) / scale))
     transitions = uniform.term * (T - 1) / T * later
     apart = math.hypot(float(transitions[later].std()), float(decoded.std())) / scale
-    cost("one uniform t >= 2 per image, its decoder term apart", needed(apart, per_visit=2))
-    for name, chosen in (("sampled terms, no control variate", None), ("sampled terms", control)):
+    cost("uniform_apart", needed(apart, per_visit=2))
+    for name, chosen in (("sampled_without_control", None), ("sampled", control)):
         result = sampled(model, x_0, 1, masses, chosen, evaluator.pilot, HALF_WIDTH * scale, evaluator.passes, batch, seed)
         value, stderr = (number / scale for number in result.part(1, T))
         row("nll_bound", value, stderr, n, name)
         pilot, visits = len(result.pilot.t), result.evaluations - len(result.pilot.t)
-        cost(f"{name}, spent", result.evaluations)
+        cost(f"{name}_until_done", result.evaluations)
         cost(name, pilot + needed(stderr * math.sqrt(visits)))
     few = x_0[:all_terms_on]
     start = time.monotonic()
     one, two = (every_term(model, few, seed, repetition).sum(1) / scale for repetition in range(2))
     print(f"all terms of {len(few)} images, twice, took {time.monotonic() - start:.0f} s")
     noise = float((one - two).std()) / (2 * math.sqrt(len(few)))  # of the mean of both, the images given
-    row("nll_bound", float(one.mean() + two.mean()) / 2, noise, len(few), "all terms twice, first images")
+    row("nll_bound", float(one.mean() + two.mean()) / 2, noise, len(few), "all_terms_first_images")
     again = sampled(model, few, 1, masses, control, len(few), 1e-9, 100, batch, seed)
-    row("nll_bound", *(number / scale for number in again.part(1, T)), len(few), "sampled terms, first images")
+    row("nll_bound", *(number / scale for number in again.part(1, T)), len(few), "sampled_first_images")
     return rows, x_0
 
 

@@ -1,7 +1,8 @@
-"""Download a data set: python experiments/download.py {mnist,cifar10} [--folder FOLDER]
+"""Download a data set: python experiments/download.py {mnist,cifar10} [--folder FOLDER] [--check]
 
 FOLDER is $DPM_DATA, or else `data`. Files that are there and right are kept, what is missing or damaged is fetched (CIFAR-10:
 170 MB, MNIST: 12 MB); the paths of all files are printed. Nothing unverified ever lies under the name of a file.
+With --check nothing is fetched: exit status 0 if the files are there, 1 and one line if they are not.
 """
 
 import argparse
@@ -25,7 +26,12 @@ def main() -> None:
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", choices=sorted(files.ARCHIVES))
     parser.add_argument("--folder", type=Path, default=files.default_folder())
+    parser.add_argument("--check", action="store_true")
     arguments = parser.parse_args()
+    if arguments.check:
+        there = files.available(arguments.name, arguments.folder)
+        command = f"python experiments/download.py {arguments.name}"
+        sys.exit(0 if there else f"skipped: {arguments.name} is not in {arguments.folder}; `{command}` gets it")
     pooch.get_logger().setLevel("WARNING")
     signal.signal(signal.SIGTERM, lambda signum, frame: sys.exit(128 + signum))  # an exit that cleans up
     try:

@@ -22,7 +22,10 @@ OF_BITS = {  # options that describe binary data; all others compose with the Sw
     *(("data", "binary_heartbeat"), ("evaluators", "binary_heartbeat"), ("network", "sigmoid_mlp")),
     *(("process", "binomial"), ("reverse", "binomial")),
 }
-OF_IMAGES = {("data", "cifar10"), ("network", "laptop_unet"), ("prediction", "linear_residual")}
+OF_IMAGES = {
+    *(("data", "cifar10"), ("network", "laptop_unet"), ("prediction", "linear_residual")),
+    *(("evaluators", "ddpm"), ("validation", "sampled")),
+}
 HEARTBEAT, CIFAR = "sohl_dickstein_2015/binary_heartbeat", "ho_2020/cifar10_bound"
 OUTPUTS = {test_runs.ROLL: (4,), HEARTBEAT: (20,), CIFAR: (6, 32, 32)}  # mean and variance of a dimension; a logit of a bit
 TINY = ["training.steps=2", "training.batch_size=8", "training.log_every=1", "training.validate_every=2"]

@@ -15,7 +15,18 @@ from dpm.errors import UserError
 from dpm.records import sha256
 
 HYDRA_KEYS = {"_target_", "_partial_", "_args_", "_recursive_", "_convert_"}
-NOT_THE_EXPERIMENT = ("tracker", "outputs", "results", "weights", "evaluators", "protocol", "tiers", "tier", "budget")
+NOT_THE_EXPERIMENT = (
+    "tracker",
+    "outputs",
+    "results",
+    "weights",
+    "evaluators",
+    "protocol",
+    "tiers",
+    "tier",
+    "budget",
+    "shipped",
+)
 
 
 def resolved(config: DictConfig) -> dict[str, Any]:

@@ -31,7 +31,7 @@ from dpm.image_model import GaussianImages
 from dpm.records import Record, Scalar, provenance, save_arrays, write_atomically
 from dpm.training import Learner, Plan, fit
 
-HOUSEKEEPING = ("experiment", "seed", "tracker", "outputs", "results", "weights", "evaluators", "protocol")
+HOUSEKEEPING = ("experiment", "seed", "tracker", "outputs", "results", "weights", "evaluators", "protocol", "shipped")
 
 
 def variant(overrides: Sequence[str]) -> str:
@@ -225,10 +225,10 @@ def evaluate(run: Run) -> Record:
     """Evaluate the weights of a run on held-out examples and write its record, arrays and weights below `results`."""
     reverse, data = run.reverse(), configs.build(run.config, "data")
     spent, source = load_weights(run, reverse)
+    tensors = rounded(reverse, run.config["shipped"])
     evaluation = run.evaluate("evaluators", reverse, run.config["examples"], data)
     protocol = {"split": "held-out", "weights": "ema", "seed": run.seed, **run.config["protocol"]}
     measurements = tuple(m.with_protocol(protocol) for m in evaluation.measurements)
-    tensors = {key: value.contiguous().cpu() for key, value in reverse.state_dict().items()}
     weights = safetensors.torch.save(tensors, {"budget": json.dumps(spent)})
     examples = data.held_out(run.config["examples"]).numpy().tobytes()
     origin = provenance(configs.essential(run.config), examples, weights)
@@ -238,6 +238,20 @@ def evaluate(run: Run) -> Record:
     record.save(run.record)
     print(f"{run.record} (weights: {source})")
     return record
+
+
+@torch.no_grad()
+def rounded(reverse: nn.Module, precision: str) -> dict[str, torch.Tensor]:
+    """The state, its trained parameters in `precision`; the process takes the rounded values, so that it is what is shipped."""
+    dtype = {"float32": torch.float32, "float16": torch.float16}.get(precision)
+    if dtype is None:
+        raise UserError(f"shipped = {precision}: float32 or float16")
+    state, trained = reverse.state_dict(), {name for name, _ in reverse.named_parameters()}
+    for name in trained & {key for key, value in state.items() if value.dtype is torch.float32}:
+        small = state[name].to(dtype)
+        state[name].copy_(small)
+        state[name] = small
+    return {key: value.contiguous().cpu() for key, value in state.items()}
 
 
 def load_weights(run: Run, reverse: nn.Module) -> tuple[dict[str, Scalar], str]:

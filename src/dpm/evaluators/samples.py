@@ -15,7 +15,7 @@ from dpm.samplers.ancestral import ancestral
 
 
 class ImageSamples:
-    """`samples`, (n, C, H, W) grey levels: n chains, uncurated, in `steps` steps, evenly spaced over the T. `wrap`: see SampledTerms."""
+    """`samples`, (n, C, H, W) grey levels: n chains in `steps` steps, evenly spaced over T, uncurated."""
 
     def __init__(self, n: int, steps: int, wrap: Callable[[Any], Reverse]) -> None:
         if n < 1 or steps < 1:
