@@ -36,7 +36,7 @@ def every_term(reverse: Reverse, x_0: Tensor, seed: int, repetition: int) -> Ten
     def columns() -> Iterator[Tensor]:
         for t in range(1, len(reverse.process.schedule) + 1):
             seeds.seed_everything(seed, seeds.EVALUATION, STREAM, t, repetition)
-            times = torch.full((len(x_0),), t)
+            times = torch.full((len(x_0),), t, device=x_0.device)
             yield term(reverse, x_0, draw(reverse.process, x_0, times), times).double()
 
     return torch.stack(list(columns()), 1)
@@ -51,11 +51,11 @@ def measure(run: runs.Run, all_terms_on: int) -> tuple[list[Measurement], Tensor
     reverse, data = run.reverse(), configs.build(run.config, "data")
     runs.load_weights(run, reverse)
     evaluator = configs.build(run.config, "evaluators")["bound"]
-    x_0, seed = data.held_out(run.config["examples"]), run.seed
+    x_0, seed = data.held_out(run.config["examples"]).to(run.config["device"]), run.seed
     n, T, scale = len(x_0), len(reverse.process.schedule), nats_per_unit(UNIT, x_0)
     # uniform: one random t per image; uniform_apart: one t >= 2, and L_0 by an evaluation of its own
     model, masses = evaluator.wrap(reverse.eval()), evaluator.times.masses(reverse, 1)
-    control, batch = evaluator.control(data=data), evaluator.batch_size
+    control, batch = evaluator.control(data=data, device=x_0.device), evaluator.batch_size
     rows: list[Measurement] = []
 
     def row(quantity: str, value: float, stderr: float | None, images: int, estimator: str, unit: str = UNIT) -> None:
@@ -109,7 +109,7 @@ def main() -> None:
     rows, x_0 = measure(run, arguments.all_terms_on)
     spent = {"steps": 0, "examples": 0, "seconds": 0, "device": run.config["device"]}
     weights = Path(arguments.weights or run.record.with_suffix(".safetensors")).read_bytes()
-    origin = provenance(configs.essential(run.config), x_0.numpy().tobytes(), weights)
+    origin = provenance(configs.essential(run.config), x_0.cpu().numpy().tobytes(), weights)
     path = Path(run.config["results"], f"{run.name}_estimators", f"seed{run.seed}.json")
     Record(f"{run.name}_estimators", run.seed, run.config["tier"], spent, origin, tuple(rows)).save(path)
     print(path)

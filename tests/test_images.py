@@ -1,4 +1,4 @@
-"""Images: exact values on [-1, 1], three sets that do not meet, batches that are functions of (seed, step), mirrored halfway."""
+"""Images: exact values on [-1, 1], three sets that do not meet, batches as functions of (seed, step), half of them mirrored."""
 
 import math
 from pathlib import Path

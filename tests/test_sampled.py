@@ -12,13 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from dpm import schedules
-from dpm.bound import decoder_edges, stationary_edges, term
+from dpm.bound import decoder_edges, entropy_edges, stationary_edges, term
 from dpm.data.synthetic import GaussianData
 from dpm.decoders import Network, Stationary
 from dpm.errors import UserError
 from dpm.evaluators import sampled as estimators
 from dpm.evaluators.bound import AllTerms, all_terms, nats_per_unit
-from dpm.evaluators.sampled import Control, LinearError, Sampled, SampledTerms, sampled, strategy_from, visit
+from dpm.evaluators.sampled import Control, LinearError, Sampled, SampledK, SampledNLL, sampled, strategy_from, visit
 from dpm.image_model import GaussianImages
 from dpm.predictions import X0
 from dpm.processes import per_example
@@ -211,7 +211,7 @@ def test_sampled_terms_agree_with_all_terms_on_the_same_examples() -> None:
     p, x_0 = model(), examples(1500, 0.3)
     scale = nats_per_unit("bits/dim", x_0)
     terms = all_terms(p, x_0, 1, 1500, 0, scale)
-    evaluator = SampledTerms(decoder_edges, "bits/dim", pilot=500, half_width=1e-9, passes=3, batch_size=500)
+    evaluator = SampledNLL(unit="bits/dim", pilot=500, half_width=1e-9, passes=3, batch_size=500)
     bound, rate, distortion = evaluator(p, GaussianData(), x_0, 0).measurements
     assert (bound.quantity, rate.quantity, distortion.quantity) == ("nll_bound", "rate", "distortion")
     noise = terms.stderr.square().sum().sqrt().item()  # of the noise and the examples; the examples are the same here
@@ -225,7 +225,7 @@ def test_sampled_terms_agree_with_all_terms_on_the_same_examples() -> None:
 
 def test_the_curve_is_the_mean_term_of_each_bin() -> None:
     p, x_0 = model(), examples(2000, 0.0)
-    evaluation = SampledTerms(decoder_edges, "bits/dim", 500, 1e-9, 2, 500)(p, GaussianData(), x_0, 0)
+    evaluation = SampledNLL(unit="bits/dim", pilot=500, half_width=1e-9, passes=2, batch_size=500)(p, GaussianData(), x_0, 0)
     low, high = evaluation.arrays["term_low"], evaluation.arrays["term_high"]
     assert (low[0], high[-1]) == (1, T)
     assert (low[1:] == high[:-1] + 1).all()
@@ -270,13 +270,29 @@ def test_clipping_wraps_the_prediction_and_leaves_the_trained_process_alone() ->
     assert isinstance(p.prediction, X0)
 
 
-@pytest.mark.parametrize(
-    "wrong", [{"pilot": 3}, {"half_width": 0.0}, {"passes": 0}, {"batch_size": 0}, {"edges": stationary_edges}]
-)
+@pytest.mark.parametrize("wrong", [{"pilot": 3}, {"half_width": 0.0}, {"passes": 0}, {"batch_size": 0}])
 def test_settings_that_cannot_be_meant_are_refused(wrong) -> None:
-    settings = {"edges": decoder_edges, "unit": "bits/dim", "pilot": 10, "half_width": 0.1, "passes": 1, "batch_size": 5}
-    with pytest.raises(UserError):
-        SampledTerms(**{**settings, **wrong})
+    settings = {"unit": "bits/dim", "pilot": 10, "half_width": 0.1, "passes": 1, "batch_size": 5}
+    with pytest.raises(UserError, match="pilot"):
+        SampledNLL(**{**settings, **wrong})
+    with pytest.raises(UserError, match="closed form"):
+        SampledK(edges={"decoder": decoder_edges}, **settings)
+
+
+def test_K_by_sampled_terms_is_K_by_all_terms() -> None:
+    """The conventions of 2015 on standardised data: same edges to the last digit, transitions within the joint error."""
+    p, x_0 = replace_decoder(model()), examples(3000, 0.0)
+    conventions = {"entropy": entropy_edges, "stationary": stationary_edges}
+    all_of_them = AllTerms(conventions, "bits/pixel", draws=1, batch_size=3000)(p, GaussianData(), x_0, 0).measurements
+    settings = {"unit": "bits/pixel", "pilot": 800, "half_width": 1e-9, "passes": 2, "batch_size": 500}
+    few = SampledK(edges=conventions, claims={"entropy": {"K": "a claim"}}, **settings)(p, GaussianData(), x_0, 0)
+    assert [m.claim for m in few.measurements] == ["a claim", None, None, None]
+    for one, other in zip(few.measurements, all_of_them, strict=True):
+        assert (one.quantity, one.unit, one.protocol["edges"]) == (other.quantity, other.unit, other.protocol["edges"])
+        assert one.value == pytest.approx(other.value, abs=4 * math.hypot(one.stderr, 0.3 * other.stderr))
+        if one.parts:
+            assert one.parts["prior"] == pytest.approx(other.parts["prior"], rel=1e-9)
+            assert one.parts["reconstruction"] == pytest.approx(other.parts["reconstruction"], rel=1e-9)
 
 
 def test_memory_is_one_batch() -> None:
@@ -290,6 +306,6 @@ def test_memory_is_one_batch() -> None:
 
     p = model()
     p.network = Watched(p.process.schedule)
-    SampledTerms(decoder_edges, "bits/dim", 60, 1e-9, 1, 32)(p, GaussianData(), examples(200, 0.0), 0)
+    SampledNLL(unit="bits/dim", pilot=60, half_width=1e-9, passes=1, batch_size=32)(p, GaussianData(), examples(200, 0.0), 0)
     assert max(sizes) <= 32
     assert sum(sizes) == 260

@@ -182,7 +182,7 @@ def test_linear_times_carry_no_gradient() -> None:
 
 @pytest.mark.parametrize("name", ["none", "uniform", "linear", "any"])
 def test_one_term_is_unbiased_for_the_bound(name: str) -> None:
-    """With the decoder as the term at t = 1, whatever the times are drawn from, one that has nothing to do with the terms too."""
+    """With the decoder as the term at t = 1, whatever the times are drawn from."""
     times = {
         "none": None,
         "uniform": Uniform(),

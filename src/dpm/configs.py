@@ -16,6 +16,7 @@ from dpm.records import sha256
 
 HYDRA_KEYS = {"_target_", "_partial_", "_args_", "_recursive_", "_convert_"}
 NOT_THE_EXPERIMENT = (
+    "validation",
     "tracker",
     "outputs",
     "results",

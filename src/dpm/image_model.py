@@ -1,5 +1,7 @@
 """A Gaussian model of images in closed form: the best linear denoiser of the data, as a baseline and a control variate."""
 
+from collections.abc import Callable
+
 import numpy as np
 import scipy.fft
 import torch
@@ -35,11 +37,15 @@ class GaussianImages(nn.Module):
     @torch.no_grad()
     def fit(self, x_0: Tensor, batch_size: int = 1000) -> None:
         """The mean, the principal colours and the variance of each coefficient of the examples x_0, (n, C, H, W)."""
-        batches, n = x_0.split(batch_size), len(x_0)  # type: ignore[no-untyped-call]
-        self.mean.copy_(torch.stack([b.double().sum(0) for b in batches]).sum(0) / n)
-        flat = ((b.double() - self.mean).transpose(0, 1).flatten(1) for b in batches)
-        self.colours.copy_(torch.linalg.eigh(torch.stack([f @ f.T for f in flat]).sum(0)).eigenvectors.T)
-        self.variances.copy_(torch.stack([self.coefficients(b.double()).square().sum(0) for b in batches]).sum(0) / n)
+
+        def mean(values: Callable[[Tensor], Tensor]) -> Tensor:
+            batches = x_0.split(batch_size)  # type: ignore[no-untyped-call]
+            return torch.stack([values(b.to(self.mean)).sum(0) for b in batches]).sum(0) / len(x_0)
+
+        self.mean.copy_(mean(lambda b: b))
+        colours = mean(lambda b: torch.einsum("nchw,ndhw->ncd", b - self.mean, b - self.mean))
+        self.colours.copy_(torch.linalg.eigh(colours).eigenvectors.T)
+        self.variances.copy_(mean(lambda b: self.coefficients(b).square()))
 
     def coefficients(self, x: Tensor) -> Tensor:
         """A (x - mean), (B, C, H, W)."""

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from dpm import seeds
-from dpm.bound import Edges, draw, term
+from dpm.bound import Edges, decoder_edges, draw, term
 from dpm.data import Data
 from dpm.errors import UserError
 from dpm.evaluators import Evaluation
@@ -67,10 +67,10 @@ class LinearError(Control):
         return torch.cat([self.weights(process, p) * self.model.expected_square_error(process, squares, p) for p in parts])
 
 
-def linear_error(data: Any) -> LinearError:
+def linear_error(data: Any, device: torch.device) -> LinearError:
     """The control variate whose Gaussian model is fitted to the training examples of `data`."""
     x_0 = data.training()
-    model = GaussianImages(*x_0.shape[1:])
+    model = GaussianImages(*x_0.shape[1:]).to(device)
     model.fit(x_0)
     return LinearError(model)
 
@@ -243,17 +243,16 @@ def sampled(
 
 
 class SampledTerms:
-    """L >= -log p(x_0) of 2020, eq. 5, split into rate (L_1 + ... + L_T) and distortion (L_0), by sampled terms.
+    """Any bound by sampled terms: what is common to the two papers' ways to report it.
 
     `pilot` evaluations choose q and beta; then passes over all examples, at most `passes`, until the 95 % interval is within
-    `half_width` (in `unit`) of the estimate. `times` is the q of the pilot, `control(data=)` the control variate, and `wrap`
-    makes the process that is evaluated of the trained one (`dpm.reverse.gaussian.clipped`). `stderr` is that of the bound on
-    the given examples: the choice of the examples is not part of it.
+    `half_width` (in `unit`) of the estimate. `times` is the q of the pilot, `control(data=, device=)` the control variate,
+    and `wrap` makes the process that is evaluated of the trained one (`dpm.reverse.gaussian.clipped`). `stderr` is that of the
+    bound on the given examples: the choice of the examples is not part of it.
     """
 
     def __init__(
         self,
-        edges: Edges,
         unit: str,
         pilot: int,
         half_width: float,
@@ -262,48 +261,94 @@ class SampledTerms:
         times: Times | None = None,
         control: Callable[..., Control] | None = None,
         wrap: Callable[[Any], Reverse] | None = None,
-        claims: Mapping[str, str] | None = None,
     ) -> None:
         if pilot < 10 or passes < 1 or batch_size < 1 or not half_width > 0:
             raise UserError(
                 f"pilot >= 10; passes, batch_size >= 1; half_width > 0: {pilot=}, {passes=}, {batch_size=}, {half_width=}"
             )
-        if edges.first != 1:
-            raise UserError("rate and distortion are those of 2020: sampled terms need decoder edges")
-        self.edges, self.unit, self.pilot, self.half_width, self.passes = edges, unit, pilot, half_width, passes
-        self.batch_size, self.times, self.control, self.claims = batch_size, times or Uniform(), control, claims or {}
-        self.wrap = wrap or (lambda reverse: reverse)
+        self.unit, self.pilot, self.half_width, self.passes, self.batch_size = unit, pilot, half_width, passes, batch_size
+        self.times, self.control, self.wrap = times or Uniform(), control, wrap or (lambda reverse: reverse)
+
+    def sampled(self, reverse: Reverse, data: Data, x_0: Tensor, first: int, seed: int) -> Sampled:
+        control = None if self.control is None else self.control(data=data, device=x_0.device)
+        masses, half_width = self.times.masses(reverse, first).cpu(), self.half_width * nats_per_unit(self.unit, x_0)
+        return sampled(
+            *(self.wrap(reverse), x_0, first, masses, control, self.pilot, half_width, self.passes, self.batch_size, seed)
+        )
+
+    def mean(self, part: Callable[[Reverse, Tensor], Tensor], reverse: Reverse, x_0: Tensor) -> float:
+        """The mean over the examples of a part in closed form, in `unit`."""
+        batches = x_0.split(self.batch_size)  # type: ignore[no-untyped-call]
+        total = sum(float(part(reverse, b).double().sum()) for b in batches)
+        return total / len(x_0) / nats_per_unit(self.unit, x_0)
+
+    def protocol(self, result: Sampled, edges: str) -> dict[str, Scalar]:
+        return {
+            **{"terms": "sampled", "edges": edges, "evaluations": result.evaluations},
+            "error": "of the estimate",  # not of the choice of the examples
+        }
+
+
+class SampledNLL(SampledTerms):
+    """L >= -log p(x_0) of 2020, eq. 5, split into rate (L_1 + ... + L_T) and distortion (L_0); claims[quantity] as answered."""
+
+    def __init__(self, claims: Mapping[str, str] | None = None, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.claims = claims or {}
 
     @torch.no_grad()
     def __call__(self, reverse: Reverse, data: Data, x_0: Tensor, seed: int) -> Evaluation:
         scale, T = nats_per_unit(self.unit, x_0), len(reverse.process.schedule)
-        control = None if self.control is None else self.control(data=data)
-        batches = x_0.split(self.batch_size)  # type: ignore[no-untyped-call]
-        prior = sum(float(self.edges.prior(reverse, b).double().sum()) for b in batches) / len(x_0)
-        masses = self.times.masses(reverse, 1).cpu()
-        result = sampled(
-            *(self.wrap(reverse), x_0, 1, masses, control, self.pilot),
-            *(self.half_width * scale, self.passes, self.batch_size, seed),
-        )
-        (total, error), (transitions, of_rate), (decoded, of_decoder) = (result.part(*r) for r in ((1, T), (2, T), (1, 1)))
-        protocol: dict[str, Scalar] = {"terms": "sampled", "edges": "decoder", "evaluations": result.evaluations}
-        parts = {"prior": prior / scale, "transitions": transitions / scale, "reconstruction": decoded / scale}
+        result, prior = self.sampled(reverse, data, x_0, 1, seed), self.mean(decoder_edges.prior, reverse, x_0)
+        total, transitions, decoded = (np.array(result.part(*r)) / scale for r in ((1, T), (2, T), (1, 1)))
+        parts = {"prior": prior, "transitions": float(transitions[0]), "reconstruction": float(decoded[0])}
 
-        def measured(quantity: str, value: float, stderr: float, **more: Any) -> Measurement:
-            claim = self.claims.get(quantity)
-            return Measurement(quantity, value / scale, stderr / scale, len(x_0), self.unit, protocol, claim, **more)
+        def measured(quantity: str, closed: float, part: "np.ndarray[Any, Any]", **more: Any) -> Measurement:
+            protocol, claim = self.protocol(result, "decoder"), self.claims.get(quantity)
+            value, stderr = closed + float(part[0]), float(part[1])
+            return Measurement(quantity, value, stderr, len(x_0), self.unit, protocol, claim, **more)
 
         measurements = (
-            measured("nll_bound", prior + total, error, parts=parts),
-            measured("rate", prior + transitions, of_rate),
-            measured("distortion", decoded, of_decoder),
+            measured("nll_bound", prior, total, parts=parts),
+            measured("rate", prior, transitions),
+            measured("distortion", 0.0, decoded),
         )
         return Evaluation(measurements, curve(result, scale, T))
 
 
+class SampledK(SampledTerms):
+    """K of 2015, eq. 14, and K - L_null, for each convention in `edges`; claims[name] as in AllTerms."""
+
+    def __init__(
+        self, edges: Mapping[str, Edges], claims: Mapping[str, Mapping[str, str]] | None = None, **settings: Any
+    ) -> None:
+        super().__init__(**settings)
+        if any(e.first != 2 for e in edges.values()):
+            raise UserError("K has a last step in closed form (entropy or stationary edges); use SampledNLL with a decoder")
+        self.edges, self.claims = edges, claims or {}
+
+    @torch.no_grad()
+    def __call__(self, reverse: Reverse, data: Data, x_0: Tensor, seed: int) -> Evaluation:
+        scale, T = nats_per_unit(self.unit, x_0), len(reverse.process.schedule)
+        result = self.sampled(reverse, data, x_0, 2, seed)
+        transitions, stderr = (number / scale for number in result.part(2, T))
+        null = self.mean(lambda p, x: p.process.prior(x).log_prob(x), reverse, x_0)
+        measurements = []
+        for name, edges in self.edges.items():
+            prior, reconstruction = (self.mean(part, reverse, x_0) for part in (edges.prior, edges.reconstruction))
+            parts = {"prior": prior, "transitions": transitions, "reconstruction": reconstruction}
+            K, protocol, claims = -sum(parts.values()), self.protocol(result, name), self.claims.get(name, {})
+            about = (stderr, len(x_0), self.unit, protocol)
+            measurements += [
+                Measurement("log_likelihood_bound", K, *about, claims.get("K"), parts=parts),
+                Measurement("gain_over_null", K - null, *about, claims.get("K_minus_null")),
+            ]
+        return Evaluation(tuple(measurements), curve(result, scale, T))
+
+
 def curve(result: Sampled, scale: float, T: int, bins: int = 40) -> dict[str, "np.ndarray[Any, Any]"]:
     """The mean term in bins low <= t <= high, about evenly spaced in log t, and what the strategy made of the pilot."""
-    starts = np.unique(np.geomspace(1, T + 1, bins + 1).round().astype(int))
+    starts = np.unique(np.geomspace(result.strategy.first, T + 1, bins + 1).round().astype(int))
     low, high = starts[:-1], starts[1:] - 1
     means = np.array([result.part(int(a), int(b)) for a, b in zip(low, high, strict=True)]) / scale
     width = (high - low + 1)[:, None]

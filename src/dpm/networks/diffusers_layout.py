@@ -1,0 +1,191 @@
+"""Released weights in the layout of diffusers' UNet2DModel, as google/ddpm-cifar10-32 and -ema-cifar10-32 are published.
+
+Both networks are the release's, block for block, so that weights only change their names, and those of the attention
+their shape: a linear layer over channels is a convolution of size 1. Times differ by one (t = 1..T here, 0..T-1 there),
+and our network subtracts it. What the weights do not show (padding, epsilon, the embedding of t) is in config.json.
+"""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from dpm.errors import UserError
+from dpm.networks.unet import EPSILON, GROUPS, Attention, Downsample, Residual, UNet, Upsample
+
+WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
+CONVENTIONS: Mapping[str, tuple[Any, Any]] = {  # key of config.json: (what our U-Net does, what diffusers does without the key)
+    "_class_name": ("UNet2DModel", None),
+    "act_fn": ("silu", "silu"),
+    "add_attention": (True, True),
+    "attention_head_dim": (None, 8),  # None is one head
+    "attn_norm_num_groups": (None, None),
+    "center_input_sample": (False, False),
+    "class_embed_type": (None, None),
+    "downsample_padding": (0, 1),  # 0 stands for one row and column below and on the right
+    "downsample_type": ("conv", "conv"),
+    "flip_sin_to_cos": (False, True),
+    "freq_shift": (1, 0),
+    "mid_block_scale_factor": (1, 1),
+    "norm_eps": (EPSILON, 1e-5),
+    "norm_num_groups": (GROUPS, 32),
+    "resnet_time_scale_shift": ("default", "default"),
+    "time_embedding_type": ("positional", "positional"),
+    "upsample_type": ("conv", "conv"),
+}
+ENDS = {
+    "time.0": "time_embedding.linear_1",
+    "time.2": "time_embedding.linear_2",
+    "input": "conv_in",
+    "output.0": "conv_norm_out",
+    "output.2": "conv_out",
+}
+PARTS: Mapping[type[nn.Module], str] = {
+    Residual: "resnets",
+    Attention: "attentions",
+    Downsample: "downsamplers",
+    Upsample: "upsamplers",
+}
+LAYERS = {
+    "resnets": {
+        "first.0": "norm1",
+        "first.2": "conv1",
+        "times.1": "time_emb_proj",
+        "second.0": "norm2",
+        "second.3": "conv2",
+        "shortcut": "conv_shortcut",
+    },
+    "attentions": {"norm": "group_norm", "qkv.0": "to_q", "qkv.1": "to_k", "qkv.2": "to_v", "project": "to_out.0"},
+    "downsamplers": {"conv": "conv"},
+    "upsamplers": {"conv": "conv"},
+}
+PUBLISHED = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}  # what files of 2022 call them
+
+
+def recognises(path: Path) -> bool:
+    """Whether `path` is in this layout: a folder, a file .bin, or a file .safetensors with the keys of a UNet2DModel."""
+    if not path.is_file() or path.suffix != ".safetensors":
+        return path.is_dir() or (path.is_file() and path.suffix == ".bin")
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            return any(key.startswith("down_blocks.") for key in file.keys())  # noqa: SIM118 (no mapping)
+    except safetensors.SafetensorError:
+        return False
+
+
+def load_into(module: nn.Module, path: Path) -> None:
+    """Give the one U-Net in `module` the weights at `path` (see `load`); all else in `module` stays as it is.
+
+    Raises UserError if there is no such U-Net, or the weights are those of another architecture.
+    """
+    networks = [m for m in module.modules() if isinstance(m, UNet)]
+    if len(networks) != 1:
+        raise UserError(f"{path} holds the weights of a U-Net, and this experiment has none; try ho_2020/cifar10_simple")
+    state = load(path)
+    try:
+        networks[0].load_state_dict(mapped(state, networks[0]))
+    except UserError as error:
+        raise UserError(f"{path} does not fit this configuration: {error}") from error
+
+
+def load(path: Path) -> dict[str, Tensor]:
+    """The state_dict of the UNet2DModel at `path`, under its own names.
+
+    `path` is a folder with config.json and the weights, a folder with such a folder unet/ in it, or the file of weights,
+    where a config.json beside it is heeded. Raises UserError if something is missing, damaged, or another network's.
+    """
+    folder = path if (path / "config.json").is_file() else path / "unet"
+    files = [path] if path.is_file() else [folder / name for name in WEIGHTS if (folder / name).is_file()]
+    config = files[0].with_name("config.json") if files else folder / "config.json"
+    if not files or (path.is_dir() and not config.is_file()):
+        raise UserError(f"no weights: neither {path} nor its folder unet/ holds config.json and {' or '.join(WEIGHTS)}")
+    if config.is_file():
+        refuse_other_conventions(config)
+    return tensors(files[0])
+
+
+def refuse_other_conventions(path: Path) -> None:
+    """Raise UserError if config.json describes a network that computes something else than ours with the same weights."""
+    try:
+        config = json.loads(path.read_text())
+    except ValueError as error:
+        raise UserError(f"{path}: no JSON ({error})") from error
+    if not isinstance(config, dict):
+        raise UserError(f"{path}: not the configuration of a network")
+    for key, (ours, default) in CONVENTIONS.items():
+        theirs = config.get(key, default)
+        if theirs != ours:
+            stated = "" if key in config else ", the default of diffusers"
+            raise UserError(f"{path}: {key} = {json.dumps(theirs)}{stated}; our U-Net computes {key} = {json.dumps(ours)}")
+
+
+def tensors(path: Path) -> dict[str, Tensor]:
+    """What a file of weights holds; a pickle (.bin) is read without running anything that is in it."""
+    try:
+        pickled = path.suffix != ".safetensors"
+        state = torch.load(path, "cpu", weights_only=True) if pickled else safetensors.torch.load_file(path)
+    except Exception as error:  # a damaged pickle fails in as many ways as there are
+        raise UserError(f"{path} is no whole file of weights: {(str(error) or repr(error)).splitlines()[0]}") from error
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise UserError(f"{path} is no file of weights: it holds more than named tensors")
+    return state
+
+
+def mapped(theirs: Mapping[str, Tensor], network: UNet) -> dict[str, Tensor]:
+    """The state_dict of `network` made of that of a UNet2DModel of the same architecture.
+
+    Raises UserError with the first key that is missing, too many, or of another shape.
+    """
+    ours = network.state_dict()
+    names = {key: their_key(key, layers(network), PUBLISHED if _published(theirs) else {}) for key in ours}
+    for key in (name for name in names.values() if name not in theirs):
+        raise UserError(f"there is no {key} in it")
+    for key in sorted(theirs.keys() - set(names.values())):
+        raise UserError(f"{key} has no place in this network")
+    for key, value in ours.items():
+        shape = value.shape[:2] if ".attentions." in names[key] else value.shape
+        if theirs[names[key]].shape != shape:
+            raise UserError(f"{names[key]} has the shape {tuple(theirs[names[key]].shape)}, not {tuple(shape)}")
+    return {key: theirs[names[key]].reshape(value.shape) for key, value in ours.items()}
+
+
+def layers(network: UNet) -> dict[str, str]:
+    """Our layers -> theirs. Theirs count the parts of a kind in each block; ours are listed in the order of computation."""
+    names, count = dict(ENDS), Counter[str]()
+    for ours, block, module in modules(network):
+        kind = PARTS[type(module)]
+        part = f"{block}.{kind}"
+        names |= {f"{ours}.{layer}": f"{part}.{count[part]}.{name}" for layer, name in LAYERS[kind].items()}
+        count[part] += 1
+    return names
+
+
+def modules(network: UNet) -> Iterator[tuple[str, str, nn.Module]]:
+    """(our name, the block of theirs, the module); a block of theirs is a level and ends with the change of resolution."""
+    for ours, stages in (("down", network.down), ("up", network.up)):
+        level = 0
+        for i, stage in stages.named_children():
+            for j, module in stage.named_children():
+                yield f"{ours}.{i}.{j}", f"{ours}_blocks.{level}", module
+                level += isinstance(module, Downsample | Upsample)
+    for j, module in network.middle.named_children():
+        yield f"middle.{j}", "mid_block", module
+
+
+def their_key(key: str, names: Mapping[str, str], attention: Mapping[str, str]) -> str:
+    """The place of our weight or bias `key` in theirs, by the names of the layers, and of those within attention."""
+    layer, _, kind = key.rpartition(".")
+    block, of_attention, name = names[layer].partition(".attentions.")
+    number, _, part = name.partition(".")
+    return f"{block}.attentions.{number}.{attention.get(part, part)}.{kind}" if of_attention else f"{block}.{kind}"
+
+
+def _published(theirs: Mapping[str, Tensor]) -> bool:
+    return any(re.search(r"\.attentions\.\d+\.query\.weight$", key) for key in theirs)
