@@ -28,6 +28,7 @@ from dpm import checkpoints, configs, seeds
 from dpm.errors import UserError
 from dpm.evaluators import Evaluation
 from dpm.image_model import GaussianImages
+from dpm.networks import diffusers_layout
 from dpm.records import Record, Scalar, provenance, save_arrays, write_atomically
 from dpm.training import Learner, Plan, fit
 
@@ -255,7 +256,10 @@ def rounded(reverse: nn.Module, precision: str) -> dict[str, torch.Tensor]:
 
 
 def load_weights(run: Run, reverse: nn.Module) -> tuple[dict[str, Scalar], str]:
-    """Weights from `weights=PATH`, else this folder's finished run, else those shipped beside the record; and their cost."""
+    """Weights from `weights=PATH`, else this folder's finished run, else those shipped beside the record; and their cost.
+
+    PATH is a file that `evaluate` wrote, or released weights of the network alone, whose cost is not known.
+    """
     given = run.config["weights"]
     shipped = Path(given or run.record.with_suffix(".safetensors"))
     if given is None and run.done.is_file():
@@ -265,6 +269,9 @@ def load_weights(run: Run, reverse: nn.Module) -> tuple[dict[str, Scalar], str]:
         average = {key.removeprefix("module."): value for key, value in state["ema"].items() if key != "n_averaged"}
         reverse.load_state_dict(average)
         return read_json(run.done)["budget"], str(run.folder)
+    if diffusers_layout.recognises(shipped):
+        diffusers_layout.load_into(reverse, shipped)
+        return {}, str(shipped)
     if not shipped.is_file():
         where = str(shipped) if given else f"neither a finished run in {run.folder} nor {shipped}; train it first"
         raise UserError(f"no weights: {where}")

@@ -6,9 +6,8 @@ and our network subtracts it. What the weights do not show (padding, epsilon, th
 """
 
 import json
-import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,11 +61,12 @@ LAYERS = {
         "second.3": "conv2",
         "shortcut": "conv_shortcut",
     },
-    "attentions": {"norm": "group_norm", "qkv.0": "to_q", "qkv.1": "to_k", "qkv.2": "to_v", "project": "to_out.0"},
     "downsamplers": {"conv": "conv"},
     "upsamplers": {"conv": "conv"},
 }
-PUBLISHED = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}  # what files of 2022 call them
+OUR_ATTENTION = ("norm", "qkv.0", "qkv.1", "qkv.2", "project")
+ATTENTION = ("group_norm", "to_q", "to_k", "to_v", "to_out.0")
+PUBLISHED_ATTENTION = ("group_norm", "query", "key", "value", "proj_attn")  # as the released files of 2022 have it
 
 
 def recognises(path: Path) -> bool:
@@ -101,14 +101,21 @@ def load(path: Path) -> dict[str, Tensor]:
     `path` is a folder with config.json and the weights, a folder with such a folder unet/ in it, or the file of weights,
     where a config.json beside it is heeded. Raises UserError if something is missing, damaged, or another network's.
     """
-    folder = path if (path / "config.json").is_file() else path / "unet"
-    files = [path] if path.is_file() else [folder / name for name in WEIGHTS if (folder / name).is_file()]
-    config = files[0].with_name("config.json") if files else folder / "config.json"
-    if not files or (path.is_dir() and not config.is_file()):
-        raise UserError(f"no weights: neither {path} nor its folder unet/ holds config.json and {' or '.join(WEIGHTS)}")
+    weights, config = located(path)
     if config.is_file():
         refuse_other_conventions(config)
-    return tensors(files[0])
+    return tensors(weights)
+
+
+def located(path: Path) -> tuple[Path, Path]:
+    """(the file of weights, config.json); the second need not exist where the first is given itself."""
+    if path.is_file():
+        return path, path.with_name("config.json")
+    for folder in (path, path / "unet"):
+        for weights in (folder / name for name in WEIGHTS):
+            if weights.is_file() and (folder / "config.json").is_file():
+                return weights, folder / "config.json"
+    raise UserError(f"no weights: neither {path} nor its folder unet/ holds config.json and {' or '.join(WEIGHTS)}")
 
 
 def refuse_other_conventions(path: Path) -> None:
@@ -133,7 +140,7 @@ def tensors(path: Path) -> dict[str, Tensor]:
         state = torch.load(path, "cpu", weights_only=True) if pickled else safetensors.torch.load_file(path)
     except Exception as error:  # a damaged pickle fails in as many ways as there are
         raise UserError(f"{path} is no whole file of weights: {(str(error) or repr(error)).splitlines()[0]}") from error
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+    if not isinstance(state, dict) or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
         raise UserError(f"{path} is no file of weights: it holds more than named tensors")
     return state
 
@@ -143,28 +150,34 @@ def mapped(theirs: Mapping[str, Tensor], network: UNet) -> dict[str, Tensor]:
 
     Raises UserError with the first key that is missing, too many, or of another shape.
     """
-    ours = network.state_dict()
-    names = {key: their_key(key, layers(network), PUBLISHED if _published(theirs) else {}) for key in ours}
+    ours, published = network.state_dict(), any(".query." in key for key in theirs)
+    names = keys(network, PUBLISHED_ATTENTION if published else ATTENTION)
     for key in (name for name in names.values() if name not in theirs):
         raise UserError(f"there is no {key} in it")
     for key in sorted(theirs.keys() - set(names.values())):
         raise UserError(f"{key} has no place in this network")
     for key, value in ours.items():
-        shape = value.shape[:2] if ".attentions." in names[key] else value.shape
-        if theirs[names[key]].shape != shape:
-            raise UserError(f"{names[key]} has the shape {tuple(theirs[names[key]].shape)}, not {tuple(shape)}")
+        given, shape = theirs[names[key]].shape, value.shape[:2] if ".attentions." in names[key] else value.shape
+        if given != shape:
+            raise UserError(f"{names[key]} has the shape {tuple(given)}, not {tuple(shape)}")
     return {key: theirs[names[key]].reshape(value.shape) for key, value in ours.items()}
 
 
-def layers(network: UNet) -> dict[str, str]:
-    """Our layers -> theirs. Theirs count the parts of a kind in each block; ours are listed in the order of computation."""
-    names, count = dict(ENDS), Counter[str]()
+def keys(network: UNet, attention: Sequence[str]) -> dict[str, str]:
+    """Our weights and biases -> theirs, of which the parts of an attention are called `attention`."""
+    layers = {**ENDS, **dict(inner_layers(network, {**LAYERS, "attentions": dict(zip(OUR_ATTENTION, attention, strict=True))}))}
+    parts = {key: key.rpartition(".") for key in network.state_dict()}
+    return {key: f"{layers[layer]}.{kind}" for key, (layer, _, kind) in parts.items()}
+
+
+def inner_layers(network: UNet, names: Mapping[str, Mapping[str, str]]) -> Iterator[tuple[str, str]]:
+    """(our layer, theirs) by the `names` within each kind of part. They count the parts of a kind in a block, we all parts."""
+    count = Counter[str]()
     for ours, block, module in modules(network):
         kind = PARTS[type(module)]
         part = f"{block}.{kind}"
-        names |= {f"{ours}.{layer}": f"{part}.{count[part]}.{name}" for layer, name in LAYERS[kind].items()}
+        yield from ((f"{ours}.{layer}", f"{part}.{count[part]}.{name}") for layer, name in names[kind].items())
         count[part] += 1
-    return names
 
 
 def modules(network: UNet) -> Iterator[tuple[str, str, nn.Module]]:
@@ -177,15 +190,3 @@ def modules(network: UNet) -> Iterator[tuple[str, str, nn.Module]]:
                 level += isinstance(module, Downsample | Upsample)
     for j, module in network.middle.named_children():
         yield f"middle.{j}", "mid_block", module
-
-
-def their_key(key: str, names: Mapping[str, str], attention: Mapping[str, str]) -> str:
-    """The place of our weight or bias `key` in theirs, by the names of the layers, and of those within attention."""
-    layer, _, kind = key.rpartition(".")
-    block, of_attention, name = names[layer].partition(".attentions.")
-    number, _, part = name.partition(".")
-    return f"{block}.attentions.{number}.{attention.get(part, part)}.{kind}" if of_attention else f"{block}.{kind}"
-
-
-def _published(theirs: Mapping[str, Tensor]) -> bool:
-    return any(re.search(r"\.attentions\.\d+\.query\.weight$", key) for key in theirs)
