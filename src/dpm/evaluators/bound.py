@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -64,12 +64,22 @@ def _one_draw(reverse: Reverse, x_0: Tensor, t: int, batch_size: int, seed: int,
     return terms
 
 
+class Limits(Protocol):
+    """What no model exceeds, and what the best of the family reaches: one value per example (n,), or one exact value ()."""
+
+    arrays: Mapping[str, "np.ndarray[Any, Any]"]
+    ceiling: Tensor | None  # where it does not depend on the edges
+
+    def of(self, edges: Edges, ends: Tensor) -> dict[str, Tensor]:
+        """ "ceiling" and "oracle" as far as they are known; `ends` is prior + reconstruction of each example."""
+
+
 class AllTerms:
     """K by all terms, once for each edge convention in `edges`, beside what the oracle reaches on the same draws.
 
     `oracle(process=, data=)` makes the oracle for the very schedule in use; `ceiling(reverse, data, x_0, seed)` gives, in nats
     per example, what no model with this first step can exceed on average. `claims[name]` maps "K" and "K_minus_null" with the
-    edges of that name to the claims they answer. `unit` is that of one example ("bits", "bits/sequence").
+    edges of that name to the claims they answer. `unit` is "bits", "bits/sequence", "bits/pixel", "bits/dim".
     """
 
     def __init__(
@@ -87,38 +97,39 @@ class AllTerms:
         self.edges, self.unit, self.draws, self.batch_size = edges, unit, draws, batch_size
         self.oracle, self.ceiling, self.claims = oracle, ceiling, claims or {}
 
+    def terms(self, reverse: Reverse, x_0: Tensor, seed: int) -> Terms:
+        return all_terms(reverse, x_0, self.draws, self.batch_size, seed, nats_per_unit(self.unit, x_0))
+
+    def limits(self, reverse: Reverse, data: Any, x_0: Tensor, seed: int) -> Limits:
+        oracle = None if self.oracle is None else self.oracle(process=reverse.process, data=data)
+        best = None if oracle is None else self.terms(oracle, x_0, seed)
+        ceiling = None if self.ceiling is None else self.ceiling(reverse, data, x_0, seed) / nats_per_unit(self.unit, x_0)
+        return SampledLimits(best, ceiling)
+
     @torch.no_grad()
     def __call__(self, reverse: Reverse, data: Data, x_0: Tensor, seed: int) -> Evaluation:
-        scale = nats_per_unit(self.unit, x_0)
-        terms = all_terms(reverse, x_0, self.draws, self.batch_size, seed, scale)
+        scale, terms, limits = (
+            nats_per_unit(self.unit, x_0),
+            self.terms(reverse, x_0, seed),
+            self.limits(reverse, data, x_0, seed),
+        )
         null = reverse.process.prior(x_0).log_prob(x_0) / scale
-        limits: dict[str, Tensor] = {}
-        arrays = _arrays("term", terms)
-        best = None
-        if self.oracle is not None:
-            oracle = self.oracle(process=reverse.process, data=data)
-            best = all_terms(oracle, x_0, self.draws, self.batch_size, seed, scale)
-            arrays |= _arrays("oracle_term", best)
-        if self.ceiling is not None:
-            limits["ceiling"] = self.ceiling(reverse, data, x_0, seed) / scale
-        measurements = [self.measurement(name, values, {}) for name, values in limits.items()]
+        measurements = [] if limits.ceiling is None else [self.measurement("ceiling", limits.ceiling, {})]
         for name, edges in self.edges.items():
             prior, reconstruction = (edge / scale for edge in edges(reverse, x_0))
-            if best is not None:
-                limits["oracle"] = -(prior + best.total + reconstruction)
             parts = {"prior": prior, "transitions": terms.total, "reconstruction": reconstruction}
-            measurements += self.measure(name, parts, null, limits)
-        return Evaluation(tuple(measurements), arrays)
+            measurements += self.measure(name, parts, null, limits.of(edges, prior + reconstruction))
+        return Evaluation(tuple(measurements), {**arrays_of("term", terms), **limits.arrays})
 
     def measure(self, edges: str, parts: dict[str, Tensor], null: Tensor, limits: dict[str, Tensor]) -> list[Measurement]:
-        """K and K - L_null with their limits; and, where there is an oracle, its K and the paired difference."""
+        """K and K - L_null with their limits; and, where the oracle is drawn, its K and the paired difference."""
         K, claims, about = -sum(parts.values(), torch.zeros(())), self.claims.get(edges, {}), {"edges": edges}
         of_K, of_gain = _means(limits), _means({name: limit - null for name, limit in limits.items()})
         measured = [
             self.measurement("log_likelihood_bound", K, about, claims.get("K"), parts=_means(parts), **of_K),
             self.measurement("gain_over_null", K - null, about, claims.get("K_minus_null"), **of_gain),
         ]
-        if "oracle" in limits:
+        if "oracle" in limits and limits["oracle"].ndim:
             measured.append(self.measurement("oracle_bound", limits["oracle"], about))
             measured.append(self.measurement("gain_over_oracle", K - limits["oracle"], about))
         return measured
@@ -132,10 +143,22 @@ class AllTerms:
         return Measurement(quantity, float(array.mean()), error, len(array), self.unit, protocol, claim, **details)
 
 
+class SampledLimits(Limits):
+    """Limits from the same draws as the bound: their difference from it has less noise than either."""
+
+    def __init__(self, oracle: Terms | None, ceiling: Tensor | None) -> None:
+        self.oracle, self.ceiling = oracle, ceiling
+        self.arrays = {} if oracle is None else arrays_of("oracle_term", oracle)
+
+    def of(self, edges: Edges, ends: Tensor) -> dict[str, Tensor]:
+        oracle = None if self.oracle is None else -(ends + self.oracle.total)
+        return {name: value for name, value in (("ceiling", self.ceiling), ("oracle", oracle)) if value is not None}
+
+
 def _means(parts: Mapping[str, Tensor]) -> dict[str, float]:
     return {name: float(values.mean()) for name, values in parts.items()}
 
 
-def _arrays(prefix: str, terms: Terms) -> dict[str, np.ndarray[Any, Any]]:
+def arrays_of(prefix: str, terms: Terms) -> dict[str, np.ndarray[Any, Any]]:
     times = np.arange(2, len(terms.mean) + 2)
     return {"term_times": times, f"{prefix}_mean": terms.mean.numpy(), f"{prefix}_stderr": terms.stderr.numpy()}

@@ -13,7 +13,7 @@ from dpm.data.heartbeat import BinaryHeartbeat
 from dpm.decoders import Stationary
 from dpm.errors import UserError
 from dpm.evaluators import Evaluation
-from dpm.evaluators.bound import NATS_PER_BIT, AllTerms, all_terms
+from dpm.evaluators.bound import NATS_PER_BIT, AllTerms, Limits
 from dpm.oracles.binomial import BinomialOracle, Enumeration
 from dpm.processes.binomial import BinomialDiffusion
 from dpm.records import Measurement, Scalar, standard_error
@@ -29,45 +29,28 @@ def oracle_of(reverse: Reverse, data: BinaryHeartbeat) -> BinomialOracle:
     return BinomialOracle(reverse.process, data, Stationary())
 
 
-class ExactLimits:
-    """The oracle's terms and, for given edges, its K and the ceiling of any K: expectations over all states, in bits."""
+class ExactLimits(Limits):
+    """The oracle's K and the ceiling of any K as expectations over all states, in bits: they carry no error."""
+
+    ceiling = None  # it depends on the edges
 
     def __init__(self, oracle: BinomialOracle, data: BinaryHeartbeat) -> None:
         self.oracle, self.words, self.enumeration = oracle, data.words(), Enumeration(oracle.process, data)
         self.transitions = self.enumeration.transitions() / NATS_PER_BIT
+        self.arrays = {"oracle_term_mean": self.transitions.numpy()}
 
-    def of(self, edges: Edges) -> dict[str, float]:
+    def of(self, edges: Edges, ends: Tensor | None = None) -> dict[str, Tensor]:
         prior, reconstruction = edges(self.oracle, self.words)
         K = -float(prior.mean() + reconstruction.mean()) / NATS_PER_BIT - float(self.transitions.sum())
-        return {"ceiling": self.enumeration.ceiling(prior, reconstruction) / NATS_PER_BIT, "oracle": K}
+        values = {"ceiling": self.enumeration.ceiling(prior, reconstruction) / NATS_PER_BIT, "oracle": K}
+        return {name: torch.tensor(value, dtype=torch.float64) for name, value in values.items()}
 
 
 class ExactAllTerms(AllTerms):
     """`AllTerms` beside an oracle and a ceiling that carry no error."""
 
-    @torch.no_grad()
-    def __call__(self, reverse: Reverse, data: BinaryHeartbeat, x_0: Tensor, seed: int) -> Evaluation:  # type: ignore[override]
-        terms, limits = all_terms(reverse, x_0, self.draws, self.batch_size, seed), ExactLimits(oracle_of(reverse, data), data)
-        null = reverse.process.prior(x_0).log_prob(x_0) / NATS_PER_BIT
-        measurements = []
-        for name, edges in self.edges.items():
-            prior, reconstruction = (edge / NATS_PER_BIT for edge in edges(reverse, x_0))
-            K, claims, about = -(prior + terms.total + reconstruction), self.claims.get(name, {}), {"edges": name}
-            parts = {"prior": prior, "transitions": terms.total, "reconstruction": reconstruction}
-            means = {part: float(values.mean()) for part, values in parts.items()}
-            of_K = limits.of(edges)
-            of_gain = {limit: value - float(null.mean()) for limit, value in of_K.items()}
-            measurements += [
-                self.measurement("log_likelihood_bound", K, about, claims.get("K"), parts=means, **of_K),
-                self.measurement("gain_over_null", K - null, about, claims.get("K_minus_null"), **of_gain),
-            ]
-        arrays = {
-            "term_times": np.arange(2, len(terms.mean) + 2),
-            "term_mean": terms.mean.numpy(),
-            "term_stderr": terms.stderr.numpy(),
-            "oracle_term_mean": limits.transitions.numpy(),
-        }
-        return Evaluation(tuple(measurements), arrays)
+    def limits(self, reverse: Reverse, data: BinaryHeartbeat, x_0: Tensor, seed: int) -> Limits:
+        return ExactLimits(oracle_of(reverse, data), data)
 
 
 class GapToOracle:
@@ -115,7 +98,8 @@ class OracleAgainstT:
 
     def measurement(self, data: BinaryHeartbeat, T: int, rate: float, edges: str) -> Measurement:
         process = BinomialDiffusion(constant_erasure(T), rate)
-        limits = ExactLimits(BinomialOracle(process, data, Stationary()), data).of(self.edges[edges])
+        exact = ExactLimits(BinomialOracle(process, data, Stationary()), data).of(self.edges[edges])
+        limits = {name: value.item() for name, value in exact.items()}
         protocol: dict[str, Scalar] = {"edges": edges, "terms": "exact", "T": T, "base_rate": rate}
         n, exactly = len(data.words()), 0.0
         return Measurement("oracle_bound", limits["oracle"], exactly, n, self.unit, protocol, ceiling=limits["ceiling"])
