@@ -70,8 +70,8 @@ class Limits(Protocol):
     arrays: Mapping[str, "np.ndarray[Any, Any]"]
     ceiling: Tensor | None  # where it does not depend on the edges
 
-    def of(self, edges: Edges, ends: Tensor) -> dict[str, Tensor]:
-        """ "ceiling" and "oracle" as far as they are known; `ends` is prior + reconstruction of each example."""
+    def of(self, edges: Edges, prior: Tensor, reconstruction: Tensor) -> dict[str, Tensor]:
+        """The ceiling and the oracle, as far as they are known, given the two ends of each example's bound."""
 
 
 class AllTerms:
@@ -118,7 +118,7 @@ class AllTerms:
         for name, edges in self.edges.items():
             prior, reconstruction = (edge / scale for edge in edges(reverse, x_0))
             parts = {"prior": prior, "transitions": terms.total, "reconstruction": reconstruction}
-            measurements += self.measure(name, parts, null, limits.of(edges, prior + reconstruction))
+            measurements += self.measure(name, parts, null, limits.of(edges, prior, reconstruction))
         return Evaluation(tuple(measurements), {**arrays_of("term", terms), **limits.arrays})
 
     def measure(self, edges: str, parts: dict[str, Tensor], null: Tensor, limits: dict[str, Tensor]) -> list[Measurement]:
@@ -150,8 +150,8 @@ class SampledLimits(Limits):
         self.oracle, self.ceiling = oracle, ceiling
         self.arrays = {} if oracle is None else arrays_of("oracle_term", oracle)
 
-    def of(self, edges: Edges, ends: Tensor) -> dict[str, Tensor]:
-        oracle = None if self.oracle is None else -(ends + self.oracle.total)
+    def of(self, edges: Edges, prior: Tensor, reconstruction: Tensor) -> dict[str, Tensor]:
+        oracle = None if self.oracle is None else -(prior + self.oracle.total + reconstruction)
         return {name: value for name, value in (("ceiling", self.ceiling), ("oracle", oracle)) if value is not None}
 
 

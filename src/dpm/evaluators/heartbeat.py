@@ -39,7 +39,11 @@ class ExactLimits(Limits):
         self.transitions = self.enumeration.transitions() / NATS_PER_BIT
         self.arrays = {"oracle_term_mean": self.transitions.numpy()}
 
-    def of(self, edges: Edges, ends: Tensor | None = None) -> dict[str, Tensor]:
+    def of(self, edges: Edges, prior: Tensor, reconstruction: Tensor) -> dict[str, Tensor]:
+        """The two ends are those of any examples; the expectation goes over the words, each as often as the others."""
+        return self.exact(edges)
+
+    def exact(self, edges: Edges) -> dict[str, Tensor]:
         prior, reconstruction = edges(self.oracle, self.words)
         K = -float(prior.mean() + reconstruction.mean()) / NATS_PER_BIT - float(self.transitions.sum())
         values = {"ceiling": self.enumeration.ceiling(prior, reconstruction) / NATS_PER_BIT, "oracle": K}
@@ -98,7 +102,7 @@ class OracleAgainstT:
 
     def measurement(self, data: BinaryHeartbeat, T: int, rate: float, edges: str) -> Measurement:
         process = BinomialDiffusion(constant_erasure(T), rate)
-        exact = ExactLimits(BinomialOracle(process, data, Stationary()), data).of(self.edges[edges])
+        exact = ExactLimits(BinomialOracle(process, data, Stationary()), data).exact(self.edges[edges])
         limits = {name: value.item() for name, value in exact.items()}
         protocol: dict[str, Scalar] = {"edges": edges, "terms": "exact", "T": T, "base_rate": rate}
         n, exactly = len(data.words()), 0.0
