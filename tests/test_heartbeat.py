@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import test_gaussian
 import torch
 from torch import Tensor, nn
 from torch.distributions import kl_divergence
@@ -219,7 +220,7 @@ def test_the_sampled_oracle_agrees_with_the_exact_one(rate: float) -> None:
     deviations = (sampled.transitions.mean(0) - exact.transitions * NATS_PER_BIT).abs()
     assert bool((deviations < 4.5 * errors + 1e-12).all())  # the term of T does not depend on x_T: no error
     K = -sampled.total / NATS_PER_BIT
-    assert abs(K.mean() - exact.of(stationary_edges)["oracle"]) < 4.5 * K.std() / len(x_0) ** 0.5
+    assert abs(K.mean() - exact.exact(stationary_edges)["oracle"]) < 4.5 * K.std() / len(x_0) ** 0.5
 
 
 # --- the network -------------------------------------------------------------------------------------------------------
@@ -232,7 +233,7 @@ def test_the_logit_of_x_0_and_the_rate_of_x_s_are_one_to_one() -> None:
     q, logits = process(T=50), torch.linspace(-12, 12, 49, dtype=torch.float64)[:, None]
     for s, t in ((1, 2), (24, 25), (49, 50)):
         for x_t in (torch.zeros_like(logits), torch.ones_like(logits)):
-            network = Constant(logits)
+            network = test_gaussian.Constant(logits)
             rates = BinomialReverse(q, network, Stationary())(x_t, at(s, x_t), at(t, x_t)).mean
             off, on = (q.posterior(torch.full_like(x_t, b), x_t, at(s, x_t), at(t, x_t)).mean for b in (0.0, 1.0))
             assert bool(((off < rates) & (rates < on)).all())
@@ -241,15 +242,6 @@ def test_the_logit_of_x_0_and_the_rate_of_x_s_are_one_to_one() -> None:
             for x_0 in (off, on):
                 outside, edge = bernoulli(on + 0.5 * (1 - on)), bernoulli(on)
                 assert bool((kl_divergence(bernoulli(x_0), outside) > kl_divergence(bernoulli(x_0), edge)).all())
-
-
-class Constant(nn.Module):
-    def __init__(self, output: Tensor) -> None:
-        super().__init__()
-        self.output = output
-
-    def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
-        return self.output
 
 
 def network(T: int = 12, blocks: tuple[int, ...] = (1, 3)) -> SigmoidMLP:
@@ -379,7 +371,7 @@ def test_what_T_steps_allow_is_computed_for_every_rate() -> None:
     )
     found = {(m.protocol["T"], m.protocol["base_rate"]): m for m in evaluation.measurements}
     for T, rate in product((5, 20), (0.2, 0.5)):
-        limits = ExactLimits(oracle(T=T, rate=rate), PAPER).of(stationary_edges)
+        limits = ExactLimits(oracle(T=T, rate=rate), PAPER).exact(stationary_edges)
         assert found[T, rate].value == pytest.approx(limits["oracle"])
         assert found[T, rate].ceiling == pytest.approx(limits["ceiling"])
     assert evaluation.arrays["oracle_K"][1, 0] == found[5, 0.5].value
