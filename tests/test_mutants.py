@@ -7,7 +7,7 @@ scale, and a posterior mean of data without its dequantisation noise, belong to 
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -18,6 +18,7 @@ import test_decoders
 import test_gaussian
 import test_objectives
 import test_runs
+import test_sampled
 import test_samplers
 import test_schedules
 import torch
@@ -27,6 +28,8 @@ from torch.distributions import Distribution, kl_divergence
 from dpm import bound, checkpoints, schedules, variances
 from dpm.bound import Bound, Edges, transition
 from dpm.decoders import DiscretizedNormal
+from dpm.evaluators import sampled
+from dpm.evaluators.sampled import LinearError
 from dpm.objectives import one_term
 from dpm.objectives.one_term import OneTerm
 from dpm.predictions import Epsilon
@@ -37,6 +40,7 @@ from dpm.times import stratified
 
 REAL = {name: getattr(bound, name) for name in ("bound", "entropy_edges", "stationary_edges", "decoder_edges")}
 LOAD_NEWEST, ANCESTRAL, EPSILON_X_0 = checkpoints.load_newest, ancestral.ancestral, Epsilon.x_0
+TERM, VISIT = bound.term, sampled.visit
 
 
 def T_times_the_mean(self: OneTerm, reverse: Reverse, x_0: Tensor) -> Tensor:
@@ -105,6 +109,20 @@ def clipped_x_0(self: Epsilon, q: GaussianDiffusion, output: Tensor, x_t: Tensor
 def one_time_for_all(masses: Tensor, n: int, first: int) -> tuple[Tensor, Tensor]:
     index = torch.multinomial(masses, 1).expand(n)
     return first + index, masses.sum() / masses[index]
+
+
+def nothing(self: LinearError, process: Any, x_0: Tensor, t: Tensor) -> Tensor:
+    return torch.zeros(len(t), dtype=torch.float64)
+
+
+def without_the_decoder(reverse: Reverse, x_0: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+    return torch.where(t == 1, 0.0, TERM(reverse, x_0, x_t, t))
+
+
+def unweighted(reverse: Reverse, x_0: Tensor, masses: Tensor, *rest: Any) -> sampled.Pass:
+    seen = VISIT(reverse, x_0, masses, *rest)
+    q = (masses / masses.sum())[seen.t - 1]
+    return replace(seen, term=seen.term * q * len(masses))
 
 
 def last_weights_for_the_average(folder: Path) -> tuple[Any, list[str]]:
@@ -190,6 +208,9 @@ MUTANTS = [
     Mutant("x_0 clipped in training", Epsilon, "x_0", clipped_x_0, lambda: test_gaussian.check_inverse_pair(Epsilon())),
     Mutant("mean from clipped x_0", Epsilon, "x_0", clipped_x_0, lambda: test_gaussian.check_equation_11(Epsilon())),
     Mutant("one t for the whole batch", one_term, "stratified", one_time_for_all, honest),
+    Mutant("a control variate without its mean", LinearError, "expectations", nothing, lambda: test_sampled.check_parts(True)),
+    Mutant("the decoder's term not sampled", sampled, "term", without_the_decoder, lambda: test_sampled.check_parts(False)),
+    Mutant("terms not divided by q", sampled, "visit", unweighted, lambda: test_sampled.check_parts(False)),
     Mutant("weights not averaged", checkpoints, "load_newest", last_weights_for_the_average, evaluation_uses_the_average),
     Mutant(
         "the last step left out",

@@ -121,6 +121,7 @@ QUANTITIES = {
     "throughput": Meaning("work per second", better=HIGHER),
     "duration": Meaning("time taken", better=LOWER),
     "evaluations": Meaning("network evaluations that an estimate with a given error takes", better=LOWER),
+    "evaluation_ratio": Meaning("evaluations of another estimator for each of ours, at equal width of the interval"),
     "setting": Meaning("a number of the recipe, set and not measured"),
 }
 
