@@ -56,8 +56,8 @@ def measure(run: runs.Run, all_terms_on: int) -> tuple[list[Measurement], Tensor
     evaluator = configs.build(run.config, "evaluators")["bound"]
     x_0, seed = data.held_out(run.config["examples"]).to(run.config["device"]), run.seed
     n, T, scale = len(x_0), len(reverse.process.schedule), nats_per_unit(UNIT, x_0)
-    model, masses = evaluator.wrap(reverse.eval()), evaluator.times.masses(reverse, 1)
     control, batch = evaluator.control(data=data, device=x_0.device), evaluator.batch_size
+    model, masses = evaluator.wrap(reverse.eval()), control.masses(reverse.process, 1).cpu()
     rows: list[Measurement] = []
 
     def row(quantity: str, value: float, stderr: float | None, images: int, unit: str, **about: Scalar) -> None:

@@ -164,6 +164,9 @@ def test_a_control_that_is_the_term_itself_leaves_no_error() -> None:
         def expectations(self, process, x_0: Tensor, t: Tensor) -> Tensor:
             return exact_terms(model(), x_0).mean(0)[t - 1]
 
+        def masses(self, process, first: int) -> Tensor:
+            return torch.ones(T + 1 - first).double()
+
     x_0 = examples(400, 0.5)
     truth = exact_terms(model(), x_0).mean(0)
     value, stderr = sampled(model(), x_0[:], 1, torch.ones(T).double(), Itself(), 400, 1e-9, 2, 100, 0).part(2, T)

@@ -1,11 +1,12 @@
 """Which terms of the bound to look at: distributions of t over first..T, and draws from them that are spread evenly."""
 
-from typing import Protocol
+from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 
+from dpm.image_model import GaussianImages
 from dpm.reverse import Reverse
 
 
@@ -20,23 +21,30 @@ class Uniform(Times):
 
 
 class AsLinear(Times):
-    """q(t) proportional to the terms of the prediction's Gaussian model of the data, mixed with a tenth of the uniform.
+    """`as_linear` for the Gaussian model of the data that the prediction of the reverse process holds.
 
-    The terms of a bound span orders of magnitude; the variance of an estimate of their sum is least when q follows them.
     Computed once for each reverse process: weights are 1 / q, so that a q which has become out of date does not bias.
     """
 
     def __init__(self) -> None:
-        self.known: WeakKeyDictionary[Reverse, Tensor] = WeakKeyDictionary()
+        self.known: WeakKeyDictionary[Reverse, dict[int, Tensor]] = WeakKeyDictionary()
 
-    @torch.no_grad()
     def masses(self, reverse: Reverse, first: int) -> Tensor:
-        if reverse not in self.known:
-            model, process = reverse.prediction.model, reverse.process  # type: ignore[attr-defined]
-            t = torch.arange(1, len(process.schedule) + 1, device=model.variances.device)
-            self.known[reverse] = torch.cat([model.terms(process, part) for part in t.split(50)])  # type: ignore[no-untyped-call]
-        terms = self.known[reverse][first - 1 :]
-        return 0.9 * terms / terms.sum() + 0.1 / len(terms)
+        known = self.known.setdefault(reverse, {})
+        if first not in known:
+            known[first] = as_linear(reverse.prediction.model, reverse.process, first)  # type: ignore[attr-defined]
+        return known[first]
+
+
+@torch.no_grad()
+def as_linear(model: GaussianImages, process: Any, first: int) -> Tensor:
+    """q(t) proportional to the terms of the bound for a Gaussian model of the data, mixed with a tenth of the uniform.
+
+    The terms span orders of magnitude; the variance of an estimate of their sum is least when q follows them.
+    """
+    t = torch.arange(first, len(process.schedule) + 1, device=model.variances.device)
+    terms = torch.cat([model.terms(process, part) for part in t.split(50)])  # type: ignore[no-untyped-call]
+    return 0.9 * terms / terms.sum() + 0.1 / len(terms)
 
 
 def stratified(masses: Tensor, n: int, first: int) -> tuple[Tensor, Tensor]:

@@ -30,7 +30,7 @@ from dpm.image_model import GaussianImages
 from dpm.processes import Process
 from dpm.records import Measurement, Scalar
 from dpm.reverse import Reverse
-from dpm.times import Times, Uniform
+from dpm.times import Uniform, as_linear
 
 Z = 1.959964  # of a 95 % interval
 FEWEST = 20  # draws of the pilot from which a slope is taken
@@ -44,6 +44,9 @@ class Control(Protocol):
 
     def expectations(self, process: Process, x_0: Tensor, t: Tensor) -> Tensor:
         """The mean over the examples x_0 of E c over x_t ~ q(x_t | x_0), for each of the times t, float64."""
+
+    def masses(self, process: Process, first: int) -> Tensor:
+        """How often the pilot looks at t = first..T, up to a factor."""
 
 
 class LinearError(Control):
@@ -65,6 +68,9 @@ class LinearError(Control):
         squares = torch.stack([self.model.coefficients(b.double()).square().sum(0) for b in batches]).sum(0) / len(x_0)
         parts = t.split(50)  # type: ignore[no-untyped-call]
         return torch.cat([self.weights(process, p) * self.model.expected_square_error(process, squares, p) for p in parts])
+
+    def masses(self, process: Any, first: int) -> Tensor:
+        return as_linear(self.model, process, first)
 
 
 def linear_error(data: Any, device: torch.device) -> LinearError:
@@ -246,9 +252,10 @@ class SampledTerms:
     """Any bound by sampled terms: what is common to the two papers' ways to report it.
 
     `pilot` evaluations choose q and beta; then passes over all examples, at most `passes`, until the 95 % interval is within
-    `half_width` (in `unit`) of the estimate. `times` is the q of the pilot, `control(data=, device=)` the control variate,
-    and `wrap` makes the process that is evaluated of the trained one (`dpm.reverse.gaussian.clipped`). `stderr` is that of the
-    bound on the given examples: the choice of the examples is not part of it.
+    `half_width` (in `unit`) of the estimate. `control(data=, device=)` makes the control variate, which also says where the
+    pilot looks (without one: everywhere alike), and `wrap` makes the process that is evaluated of the trained one
+    (`dpm.reverse.gaussian.clipped`). `stderr` is that of the bound on the given examples: the choice of the examples is not
+    part of it.
     """
 
     def __init__(
@@ -258,7 +265,6 @@ class SampledTerms:
         half_width: float,
         passes: int,
         batch_size: int,
-        times: Times | None = None,
         control: Callable[..., Control] | None = None,
         wrap: Callable[[Any], Reverse] | None = None,
     ) -> None:
@@ -267,11 +273,12 @@ class SampledTerms:
                 f"pilot >= 10; passes, batch_size >= 1; half_width > 0: {pilot=}, {passes=}, {batch_size=}, {half_width=}"
             )
         self.unit, self.pilot, self.half_width, self.passes, self.batch_size = unit, pilot, half_width, passes, batch_size
-        self.times, self.control, self.wrap = times or Uniform(), control, wrap or (lambda reverse: reverse)
+        self.control, self.wrap = control, wrap or (lambda reverse: reverse)
 
     def sampled(self, reverse: Reverse, data: Data, x_0: Tensor, first: int, seed: int) -> Sampled:
         control = None if self.control is None else self.control(data=data, device=x_0.device)
-        masses, half_width = self.times.masses(reverse, first).cpu(), self.half_width * nats_per_unit(self.unit, x_0)
+        masses = Uniform().masses(reverse, first) if control is None else control.masses(reverse.process, first).cpu()
+        half_width = self.half_width * nats_per_unit(self.unit, x_0)
         return sampled(
             *(self.wrap(reverse), x_0, first, masses, control, self.pilot, half_width, self.passes, self.batch_size, seed)
         )
