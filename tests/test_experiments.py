@@ -27,7 +27,10 @@ OF_IMAGES = {
     *(("evaluators", "ddpm"), ("validation", "sampled")),
 }
 HEARTBEAT, CIFAR = "sohl_dickstein_2015/binary_heartbeat", "ho_2020/cifar10_bound"
-OUTPUTS = {test_runs.ROLL: (4,), HEARTBEAT: (20,), CIFAR: (6, 32, 32)}  # mean and variance of a dimension; a logit of a bit
+SIMPLE = "ho_2020/cifar10_simple"
+FIXED_VARIANCE = {("network", "unet")}  # images too, but without an output for the variance
+OUTPUTS = {test_runs.ROLL: (4,), HEARTBEAT: (20,), CIFAR: (6, 32, 32), SIMPLE: (3, 32, 32)}  # mean and variance; a bit's logit
+SMALLER = {SIMPLE: ["reverse.network.network.ch=32"], CIFAR: ["reverse.network.network.network.ch=32"]}  # the same in seconds
 TINY = ["training.steps=2", "training.batch_size=8", "training.log_every=1", "training.validate_every=2"]
 TINY += ["validation_examples=16", "examples=64"]
 
@@ -42,7 +45,8 @@ def small_image_sets(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_an_experiment_trains_and_leaves_a_record(tmp_path: Path, experiment: str) -> None:
-    run, verb = (test_runs.configured(tmp_path, *TINY, experiment=experiment, verb=verb) for verb in ("train", "evaluate"))
+    line = [*TINY, *SMALLER.get(experiment, [])]
+    run, verb = (test_runs.configured(tmp_path, *line, experiment=experiment, verb=verb) for verb in ("train", "evaluate"))
     assert run.name == experiment
     done = runs.train(run)
     record = runs.evaluate(verb)
@@ -74,7 +78,8 @@ def test_an_experiment_has_every_tier_and_says_what_it_is(tmp_path: Path, experi
 @pytest.mark.parametrize(("group", "option"), GROUPS)
 def test_a_group_composes_and_builds(tmp_path: Path, group: str, option: str) -> None:
     """Every option in the place of the default one, in an experiment that gives it what it refers to."""
-    experiment = HEARTBEAT if (group, option) in OF_BITS else CIFAR if (group, option) in OF_IMAGES else test_runs.ROLL
+    needs = {HEARTBEAT: OF_BITS, CIFAR: OF_IMAGES, SIMPLE: FIXED_VARIANCE}
+    experiment = next((name for name, options in needs.items() if (group, option) in options), test_runs.ROLL)
     run = test_runs.configured(tmp_path, f"{group}={option}", experiment=experiment)
     for key in ("data", "reverse", "objective", "optimizer", "scheduler", "tracker", "validation", "evaluators"):
         assert configs.build(run.config, key) is not None

@@ -112,6 +112,16 @@ def test_uniform_times_are_whole_parts_of_a_stratified_uniform(count: int, n: in
     assert torch.equal(weights, torch.full((n,), float(count), dtype=torch.float64))
 
 
+@pytest.mark.parametrize("u", [0.0, 1 - 2**-53])
+def test_the_ends_of_the_unit_interval_are_times_too(u: float, monkeypatch) -> None:
+    """torch.rand can be 0, which belongs to the first time; the float below 1 is rounded up, but not beyond the last."""
+    monkeypatch.setattr(torch, "rand", lambda n, **kwargs: torch.full((n,), u, dtype=torch.float64))
+    t, _ = stratified(torch.ones(8, dtype=torch.float64), 8, 1)
+    assert t.max() == 8
+    if u == 0:
+        assert t.tolist() == list(range(1, 9))
+
+
 def test_uniform_masses_are_one_for_each_term_that_needs_the_network() -> None:
     for first in (1, 2):
         masses = Uniform().masses(reverse(), first)
@@ -201,6 +211,14 @@ def test_one_term_of_an_example_is_its_prior_and_its_weighted_term() -> None:
     terms = term(p, x_0, draw(p.process, x_0, t), t)
     assert t.min() == 1
     assert torch.allclose(value, decoder_edges.prior(p, x_0) + weights * terms, rtol=1e-12)
+
+
+def test_terms_come_back_in_the_order_of_the_batch() -> None:
+    """Where the decoder's step and transitions are mixed in one batch, and not sorted."""
+    p, t = reverse(), torch.tensor([3, 1, 6, 1, 2])
+    x_0, x_t = examples(torch.randn(5, D).double()), torch.randn(5, *SHAPE).double()
+    alone = torch.cat([term(p, x_0[i : i + 1], x_t[i : i + 1], t[i : i + 1]) for i in range(5)])
+    assert torch.allclose(term(p, x_0, x_t, t), alone, rtol=1e-12)
 
 
 def test_one_term_in_float32_stays_so() -> None:

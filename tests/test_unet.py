@@ -176,27 +176,24 @@ def test_the_first_time_has_index_0_and_a_dense_network_of_its_own() -> None:
 @pytest.mark.parametrize("size", [1.0, 1e-3])  # 1e-3: as small as the square root of epsilon
 @torch.no_grad()
 def test_a_residual_block_is_its_formula(before: int, width: int, size: float) -> None:
-    block, x, times = (
-        awake(Residual(before, width, 16, dropout=0.5)).eval(),
-        size * torch.randn(2, before, 4, 4),
-        torch.randn(2, 16),
-    )
+    block = awake(Residual(before, width, 16, dropout=0.5)).double().eval()
+    x, times = size * torch.randn(2, before, 4, 4).double(), torch.randn(2, 16).double()
     h = F.conv2d(swish(normalised(x, block.first[0])), block.first[2].weight, block.first[2].bias, padding=1)
     added = swish(times) @ block.times[1].weight.T + block.times[1].bias
     h = swish(normalised(h + added[:, :, None, None], block.second[0]))
     h = F.conv2d(h, block.second[3].weight, block.second[3].bias, padding=1)
     shortcut = x if before == width else dense(x, block.shortcut)
-    assert torch.allclose(block(x, times), shortcut + h, rtol=1e-4, atol=1e-5)
+    assert torch.allclose(block(x, times), shortcut + h, rtol=1e-9, atol=1e-9)
 
 
 @torch.no_grad()
 def test_attention_is_its_formula() -> None:
     """x + project(softmax(q k / sqrt(C)) v), softmax over all positions, one head."""
-    block, x = awake(Attention(64)), torch.randn(2, 64, 3, 4)
+    block, x = awake(Attention(64)).double(), torch.randn(2, 64, 3, 4).double()
     q, k, v = (dense(normalised(x, block.norm), part) for part in block.qkv)
     weights = torch.einsum("bchw,bcij->bhwij", q, k).div(math.sqrt(64)).flatten(3).softmax(3).reshape(2, 3, 4, 3, 4)
     expected = x + dense(torch.einsum("bhwij,bcij->bchw", weights, v), block.project)
-    assert torch.allclose(block(x, torch.zeros(2, 1)), expected, rtol=1e-4, atol=1e-5)
+    assert torch.allclose(block(x, torch.zeros(2, 1)), expected, rtol=1e-9, atol=1e-9)
 
 
 def test_group_norms_have_32_groups_and_an_epsilon_of_a_millionth() -> None:
@@ -322,7 +319,7 @@ def test_autocast_to_bfloat16_is_close_and_not_the_same() -> None:
     network, (x, t) = awake(tiny()), batch(3)
     expected = network(x, t)
     miss = Autocast(network, "bfloat16")(x, t) - expected
-    assert 1e-4 < miss.norm() / expected.norm() < 0.02
+    assert 1e-4 < miss.norm() / expected.norm() < 0.04  # some twenty roundings to 2^-9, one after the other
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])

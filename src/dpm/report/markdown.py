@@ -44,16 +44,24 @@ def measured(value: float | None, stderr: float | None = None, unit: str = "") -
     if value is None:
         return ""
     if stderr:
-        digits = max(0, 1 - math.floor(math.log10(stderr)))
+        digits = decimals(stderr)
         text = f"{value:,.{digits}f} ± {stderr:,.{digits}f}"
     else:
         text = number(value)
     return f"{text} {unit}".removesuffix(" 1").strip().replace("-", MINUS if "e" not in text else "-")
 
 
-def limit(value: float | None, unit: str = "") -> str:
-    """A ceiling or an oracle, to the hundredth: they serve to judge a gap."""
-    return "" if value is None else f"{value:,.2f} {unit}".strip().replace("-", MINUS)
+def limit(value: float | None, stderr: float | None = None, unit: str = "") -> str:
+    """A ceiling or an oracle, to the digit of the error of what it is compared with, at least to the hundredth."""
+    if value is None:
+        return ""
+    digits = max(2, decimals(stderr)) if stderr else 2
+    return f"{value:,.{digits}f} {unit}".strip().replace("-", MINUS)
+
+
+def decimals(stderr: float) -> int:
+    """Decimals down to the second significant digit of an error."""
+    return max(0, 1 - math.floor(math.log10(stderr)))
 
 
 def setting(value: object) -> str:

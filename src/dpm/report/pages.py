@@ -179,7 +179,7 @@ def _expand(inner: str, claims: Mapping[str, Claim], results: Results) -> str:
     value: float | None = getattr(mean, match["part"])
     if value is None:
         raise UserError(f"{{{{{inner}}}}}: the records state no {match['part']}")
-    return limit(value, mean.unit)
+    return limit(value, mean.stderr, mean.unit)
 
 
 def _measured(inner: str) -> re.Match[str]:

@@ -92,7 +92,7 @@ def ours(mean: Mean | None) -> str:
 
 def limits(mean: Mean | None) -> tuple[str, str]:
     """Ceiling and oracle."""
-    return ("", "") if mean is None else (limit(mean.ceiling), limit(mean.oracle))
+    return ("", "") if mean is None else (limit(mean.ceiling, mean.stderr), limit(mean.oracle, mean.stderr))
 
 
 def judgement(verdict: Verdict | None) -> str:
