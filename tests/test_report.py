@@ -18,7 +18,7 @@ from dpm.errors import UserError
 from dpm.records import Record, over_seeds
 from dpm.report import Report, appendices, convert, sections
 from dpm.report.drawing import draw
-from dpm.report.markdown import document, measured, plain, setting, signed, table
+from dpm.report.markdown import document, limit, measured, plain, setting, signed, table
 from dpm.report.pages import FigureEntry, fill, load_pages
 from dpm.report.verdicts import page_rows, terminal
 from dpm.results import Results, selected
@@ -97,7 +97,7 @@ def test_summary_has_a_row_for_every_claim_of_a_page(report: Report):
     expected = over_seeds(selected([r.record for r in report.results.of(ROLL)], "log_likelihood_bound", {"edges": "entropy"}))
     assert cells[1] == "2.35 bits"
     assert cells[2] == f"{measured(expected.value, expected.stderr)} (3 × 10,000)"
-    assert cells[3] == f"{expected.ceiling:.2f}"
+    assert cells[3] == f"{expected.ceiling:.3f}"  # the error has its second digit there
     assert cells[4] == f"{expected.oracle:.2f}"
     assert cells[5].startswith("**differs** (−3.")
 
@@ -207,7 +207,7 @@ def test_placeholders_become_numbers(report: Report):
     mean = over_seeds(selected([r.record for r in report.results.of(MLP)], "gain_over_null", {"edges": "stationary"}))
     assert filled(f"{{{{claim:{TABLE}/K}}}}") == "2.35 bits"
     assert filled(f"{{{{{MLP}:gain_over_null edges=stationary}}}}") == measured(mean.value, mean.stderr, "bits")
-    assert filled(f"{{{{{MLP}:gain_over_null.ceiling edges=stationary}}}}") == f"{mean.ceiling:.2f} bits"
+    assert filled(f"{{{{{MLP}:gain_over_null.ceiling edges=stationary}}}}") == f"{mean.ceiling:.3f} bits"
 
 
 @pytest.mark.parametrize(
@@ -346,3 +346,8 @@ def test_entrypoint_fails_with_one_line():
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("error: unknown configuration key 'typo'")
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(("stderr", "printed"), [(None, "−2.37"), (0.5, "−2.37"), (0.013, "−2.366"), (0.0011, "−2.3659")])
+def test_a_limit_has_the_digits_of_the_error_beside_it(stderr: float | None, printed: str):
+    assert limit(-2.36587, stderr) == printed
