@@ -1,7 +1,7 @@
 """Evaluate an experiment: python experiments/evaluate.py experiment=sohl_dickstein_2015/swiss_roll seed=0 [key=value ...]
 
-The weights are those that the same overrides trained, or else those shipped in results/, or `weights=PATH`: a .safetensors file, or a folder in
-the layout of diffusers.
+The weights are those that the same overrides trained, or else those shipped in results/, or `weights=PATH`: a .safetensors
+file, or a folder in the layout of diffusers.
 """
 
 import hydra
