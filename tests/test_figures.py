@@ -12,7 +12,7 @@ from matplotlib.quiver import Quiver
 
 from dpm.claims import Claim, Tolerance
 from dpm.errors import UserError
-from dpm.figures import curve, load_arrays, render, schedule, sweep, swiss_roll, terms
+from dpm.figures import curve, images, load_arrays, render, sampled_terms, schedule, sweep, swiss_roll, terms
 from dpm.records import over_seeds, save_arrays
 from dpm.results import selected
 
@@ -151,3 +151,39 @@ def test_unreadable_arrays_are_one_clear_line(tmp_path: Path):
     (tmp_path / "seed0.npz").write_bytes(b"half a file")
     with pytest.raises(UserError, match="evaluate the experiment again"):
         load_arrays(tmp_path / "seed0.npz")
+
+
+# --- images --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_grid_shows_every_image_pixel_for_pixel_in_its_order():
+    grey = np.random.default_rng(0).integers(0, 256, (5, 3, 4, 6)).astype(float)
+    canvas = images.tile(grey, columns=3)
+    assert canvas.shape == (2 * 5 - 1, 3 * 7 - 1, 3)
+    for k, (top, left) in enumerate([(0, 0), (0, 7), (0, 14), (5, 0), (5, 7)]):
+        np.testing.assert_array_equal(canvas[top : top + 4, left : left + 6].transpose(2, 0, 1), grey[k])
+    assert (canvas[4] == 255).all()  # between the rows
+    assert (canvas[5:, 14:] == 255).all()  # where there is no image
+    (drawn,) = images.grid({"samples": grey}, columns=3).axes[0].images
+    np.testing.assert_allclose(drawn.get_array(), canvas / 255)
+    assert drawn.get_interpolation() == "nearest"
+
+
+def test_a_grid_of_one_channel_is_grey():
+    canvas = images.tile(np.arange(8.0).reshape(2, 1, 2, 2), columns=1)
+    np.testing.assert_array_equal(canvas[:2, :, 0], [[0, 1], [2, 3]])
+    assert (canvas[..., :1] == canvas).all()
+
+
+def test_the_rate_is_paid_from_T_down_and_ends_with_all_of_it():
+    low, high = np.array([1, 2, 4, 11]), np.array([1, 3, 10, 100])
+    mean, stderr = np.array([2.0, 0.2, 0.05, 0.001]), np.array([0.1, 0.02, 0.001, 0.0001])
+    figure = sampled_terms.rate({"term_low": low, "term_high": high, "term_mean": mean, "term_stderr": stderr})
+    left, right = figure.axes
+    assert (left.get_xscale(), left.get_yscale()) == ("log", "log")
+    np.testing.assert_allclose(left.lines[0].get_ydata(), mean[1:])  # without the distortion, t = 1
+    steps, total = right.lines[0].get_data()
+    np.testing.assert_array_equal(steps, [90, 97, 99])
+    np.testing.assert_allclose(total, [0.09, 0.09 + 0.35, 0.09 + 0.35 + 0.4])
+    top = right.collections[0].get_paths()[0].vertices[:, 1].max()
+    assert top == pytest.approx(0.84 + 2 * np.sqrt(0.009**2 + 0.007**2 + 0.04**2))

@@ -536,6 +536,18 @@ def test_the_folder_is_that_of_the_environment(command, tmp_path, mirrors: Serve
     assert files.available("cifar10", tmp_path / expected)
 
 
+def test_check_fetches_nothing_and_says_what_to_do(command, tmp_path: Path, mirrors: Server) -> None:
+    status, out, err = command("mnist", "--folder", str(tmp_path), "--check")
+    assert (status, out, err) == (
+        f"skipped: mnist is not in {tmp_path}; `python experiments/download.py mnist` gets it",
+        "",
+        "",
+    )
+    assert not list(tmp_path.iterdir())
+    command("mnist", "--folder", str(tmp_path))
+    assert command("mnist", "--folder", str(tmp_path), "--check") == (0, "", "")
+
+
 @pytest.mark.parametrize("arguments", [[], ["imagenet"], ["mnist", "--folders", "data"], ["mnist", "--folder"]])
 def test_a_wrong_command_line_is_one_line_and_status_2(command, arguments: list[str]) -> None:
     status, out, err = command(*arguments)

@@ -259,6 +259,25 @@ def test_shipped_weights_give_the_same_record_without_the_run(tmp_path: Path) ->
     assert second.budget == first.budget
 
 
+def test_weights_are_rounded_before_they_are_evaluated(tmp_path: Path) -> None:
+    """With shipped=float16 the record is that of the small file: evaluated again from it alone, it is the same."""
+    runs.train(configured(tmp_path, *TINY))
+    full = runs.evaluate(configured(tmp_path, *TINY, verb="evaluate"))
+    half = runs.evaluate(configured(tmp_path, *TINY, "shipped=float16", verb="evaluate"))
+    assert half.measurements != full.measurements
+    (tmp_path / "outputs").rename(tmp_path / "elsewhere")
+    again = runs.evaluate(configured(tmp_path, *TINY, "shipped=float16", verb="evaluate"))
+    assert again.measurements == half.measurements
+    run = configured(tmp_path, *TINY, verb="evaluate")
+    tensors = safetensors.torch.load_file(run.record.with_suffix(".safetensors"))
+    trained = {name for name, parameter in run.reverse().named_parameters() if parameter.dtype is torch.float32}
+    assert trained
+    assert {tensors[name].dtype for name in trained} == {torch.float16}
+    assert {tensor.dtype for name, tensor in tensors.items() if name not in trained} == {torch.float64}  # betas, exact
+    with pytest.raises(UserError, match="shipped = int8: float32 or float16"):
+        runs.evaluate(configured(tmp_path, *TINY, "shipped=int8", verb="evaluate"))
+
+
 def test_a_damaged_newest_checkpoint_costs_a_warning_and_not_the_result(tmp_path: Path, capsys) -> None:
     """Resumed from the older checkpoint, the run ends as it would have; without any good one it says so."""
     runs.train(configured(tmp_path, *TINY))

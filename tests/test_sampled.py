@@ -7,6 +7,7 @@ each direction.
 import math
 from dataclasses import dataclass, replace
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,7 @@ from dpm.errors import UserError
 from dpm.evaluators import sampled as estimators
 from dpm.evaluators.bound import AllTerms, all_terms, nats_per_unit
 from dpm.evaluators.sampled import Control, LinearError, Sampled, SampledK, SampledNLL, sampled, strategy_from, visit
+from dpm.evaluators.samples import ImageSamples
 from dpm.image_model import GaussianImages
 from dpm.predictions import X0
 from dpm.processes import per_example
@@ -316,3 +318,29 @@ def test_memory_is_one_batch() -> None:
     SampledNLL(unit="bits/dim", pilot=60, half_width=1e-9, passes=1, batch_size=32)(p, GaussianData(), examples(200, 0.0), 0)
     assert max(sizes) <= 32
     assert sum(sizes) == 260
+
+
+@pytest.mark.parametrize("steps", [1, 7, T, 1000])
+def test_image_samples_are_grey_levels_of_whole_chains(steps: int) -> None:
+    """At any number of steps up to T, from x_T to x_0; the trained process is wrapped, and the draw is a function of the seed."""
+    seen: list[int] = []
+
+    class Watched(Shrinking):
+        def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
+            seen.append(int(t[0]))
+            return super().forward(x_t, t)
+
+    p = model()
+    p.network = Watched(p.process.schedule)
+    one, again, other = (ImageSamples(6, steps, clipped)(p, GaussianData(), examples(4, 0.0), k).arrays for k in (0, 0, 1))
+    assert (one["samples"].shape, one["samples"].dtype) == ((6, *SHAPE), np.uint8)
+    assert (one["samples"] == again["samples"]).all()
+    assert (one["samples"] != other["samples"]).any()
+    chain = seen[: len(seen) // 3]
+    assert chain == sorted(set(chain), reverse=True)
+    assert (len(chain), chain[0]) == (min(steps, T), T)
+
+
+def test_image_samples_refuse_what_cannot_be_meant() -> None:
+    with pytest.raises(UserError, match="n=0"):
+        ImageSamples(0, 5, clipped)
