@@ -322,7 +322,7 @@ def test_memory_is_one_batch() -> None:
 
 @pytest.mark.parametrize("steps", [1, 7, T, 1000])
 def test_image_samples_are_grey_levels_of_whole_chains(steps: int) -> None:
-    """At any number of steps up to T, from x_T to x_0; the trained process is wrapped, and the draw is a function of the seed."""
+    """At any number of steps up to T, from x_T to x_0; the draw is a function of the seed."""
     seen: list[int] = []
 
     class Watched(Shrinking):
