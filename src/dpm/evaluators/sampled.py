@@ -154,14 +154,17 @@ def strategy_from(pilot: Pass, masses: Tensor, first: int, per_group: int = 40) 
     of_draw = groups[pilot.t - first]
     for group in of_draw.unique():  # type: ignore[no-untyped-call]
         y, c = pilot.term[of_draw == group], pilot.control[of_draw == group]
-        enough = len(y) >= FEWEST
-        slope = (
-            float(((y - y.mean()) * (c - c.mean())).sum() / (c - c.mean()).square().sum().clamp(min=1e-300)) if enough else 0.0
-        )
-        beta[groups == group] = slope
-        spread[groups == group] = (y - slope * c).std() if enough else pilot.term.std()
+        fitted = slope(y, c) if len(y) >= FEWEST else 0.0
+        beta[groups == group] = fitted
+        spread[groups == group] = (y - fitted * c).std() if len(y) >= FEWEST else pilot.term.std()
     adapted = masses * spread
     return Strategy(first, 0.9 * adapted / adapted.sum() + 0.1 * masses / masses.sum(), beta, groups)
+
+
+def slope(y: Tensor, c: Tensor) -> float:
+    """Cov(y, c) / Var(c), and 0 for a control that is constant."""
+    deviation = c - c.mean()
+    return float((y * deviation).sum() / deviation.square().sum().clamp(min=1e-300))
 
 
 def stratified_variance(y: Tensor) -> float:
@@ -206,7 +209,7 @@ class Sampled:
         estimate = sum(float((p.shares * y).sum()) for p, y in zip(self.visits, values, strict=True)) / len(values)
         seen = [(p.examples, strategy.residuals(p, low, high)) for p in (self.pilot, *self.visits)]
         shared = variance_of_examples(seen, self.n)
-        variances = [(v - min(shared, 0.9 * v)) / len(y) for y in values for v in [stratified_variance(y)]]
+        variances = [max(v - shared, 0.1 * v) / len(y) for y in values for v in [stratified_variance(y)]]  # shared is noisy
         return exact + estimate, math.sqrt(sum(variances)) / len(values)
 
 
