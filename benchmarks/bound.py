@@ -53,6 +53,7 @@ def measure(run: runs.Run, all_terms_on: int) -> tuple[list[Measurement], Tensor
     evaluation on the decoder's term of that image; `sampled` is ours, with and without its control variate."""
     reverse, data = run.reverse(), configs.build(run.config, "data")
     runs.load_weights(run, reverse)
+    runs.rounded(reverse, run.config["shipped"])
     evaluator = configs.build(run.config, "evaluators")["bound"]
     x_0, seed = data.held_out(run.config["examples"]).to(run.config["device"]), run.seed
     n, T, scale = len(x_0), len(reverse.process.schedule), nats_per_unit(UNIT, x_0)
