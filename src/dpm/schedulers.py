@@ -12,5 +12,5 @@ def warm_up(optimizer: Optimizer, steps: int) -> LambdaLR:
 
 
 def warm_up_cosine(optimizer: Optimizer, warm_up: int, steps: int) -> LambdaLR:
-    """lr min(step / warm_up, 1) (1 + cos(pi step / steps)) / 2: a linear start, then half a cosine down to zero."""
+    """lr min((k + 1) / warm_up, 1) (1 + cos(pi k / steps)) / 2 for k = 0..steps - 1: a linear start, then half a cosine."""
     return LambdaLR(optimizer, lambda step: min((step + 1) / warm_up, 1.0) * (1 + math.cos(math.pi * step / steps)) / 2)

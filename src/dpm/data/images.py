@@ -51,6 +51,6 @@ class DiscreteImages:
 
     @staticmethod
     def first(images: np.ndarray, n: int) -> np.ndarray:
-        if n > len(images):
+        if not 0 <= n <= len(images):
             raise UserError(f"{n} images asked for, there are {len(images)}")
         return images[:n]

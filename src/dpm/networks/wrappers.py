@@ -21,7 +21,8 @@ class Unshuffled(nn.Module):
 class Autocast(nn.Module):
     """The network in `precision` (float32, or bfloat16 with float32 weights) and channels_last; output in the type of x.
 
-    Both change speed, not the model: the convolutions' inputs are rounded, sums and weights are not.
+    In bfloat16 the inputs, weights and outputs of convolutions and products are rounded, at each use: outputs change by a
+    percent or two. The stored weights, their gradients and the group norms stay float32.
     """
 
     def __init__(self, network: nn.Module, precision: str) -> None:
