@@ -12,7 +12,7 @@ from dpm.processes.gaussian import GaussianDiffusion
 
 
 class GaussianImages(nn.Module):
-    """x_0 ~ N(mean, A^T diag(variances) A), A = an orthonormal basis of the colours times the cosine transform (DCT-II) of each.
+    """x_0 ~ N(mean, A^T diag(variances) A), A = an orthonormal basis of colours times the cosine transform (DCT-II) of each.
 
     Cosines nearly diagonalise the covariance of natural images, so that C H W numbers stand for its square. With
     c = A (x - mean): x_t = alpha x_0 + sigma eps gives, for each coefficient, E[c_0 | c_t] = k c_t and

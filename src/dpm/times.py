@@ -23,7 +23,7 @@ class Uniform(Times):
 class AsLinear(Times):
     """`as_linear` for the Gaussian model of the data that the prediction of the reverse process holds.
 
-    Computed once for each reverse process and first t: weights are 1 / q, so that a q which has become out of date does not bias.
+    Computed once for each reverse process and first t: weights are 1 / q, so that a q which is out of date does not bias.
     """
 
     def __init__(self) -> None:
