@@ -300,7 +300,7 @@ def draw_curve(run: Run, unit: str) -> Path:
     from dpm.figures.curve import validated
 
     path = run.folder / "curve.png"
-    write_atomically(path, render(validated([curve(run)], unit)))
+    write_atomically(path, render(validated([curve(run)], unit, "bound")))
     return path
 
 

@@ -8,13 +8,13 @@ from dpm.figures import WIDTH, Arrays, styled
 
 
 @styled
-def validated(seeds: Sequence[Arrays], unit: str = "bits") -> Figure:
-    """K of the averaged weights against the training step, one line per seed; a single line needs no legend."""
+def validated(seeds: Sequence[Arrays], unit: str = "bits", bound: str = "K") -> Figure:
+    """The bound (K of 2015, L of 2020) of the averaged weights against the training step, one line per seed; a single line needs no legend."""
     figure = Figure(figsize=(WIDTH, 2.6), layout="constrained")
     axes = figure.subplots()
     for index, arrays in enumerate(seeds):
         axes.plot(arrays["curve_step"] / 1000, arrays["curve_K"], "o-", markersize=3, color=f"C{index}", label=f"seed {index}")
-    axes.set(xlabel="training step (thousands)", ylabel=f"K, validation ({unit})")
+    axes.set(xlabel="training step (thousands)", ylabel=f"{bound}, validation ({unit})")
     if len(seeds) > 1:
         axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
