@@ -9,7 +9,7 @@ from dpm.figures import WIDTH, Arrays, styled
 
 @styled
 def validated(seeds: Sequence[Arrays], unit: str = "bits", bound: str = "K") -> Figure:
-    """The bound (K of 2015, L of 2020) of the averaged weights against the training step, one line per seed; a single line needs no legend."""
+    """The bound (K of 2015, L of 2020) of the averaged weights against the training step, one line per seed."""
     figure = Figure(figsize=(WIDTH, 2.6), layout="constrained")
     axes = figure.subplots()
     for index, arrays in enumerate(seeds):

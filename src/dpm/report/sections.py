@@ -50,8 +50,8 @@ def reading(rows: Sequence[Row], claims: Claims) -> str:
         "*Ours ± stderr (seeds × n)* is the mean over the training seeds, each evaluated on n held-out examples. The error "
         "contains both the spread over the seeds and the choice of the examples; where the protocol says *error = of the "
         "estimate*, the examples are all there are, and it is that of the sampled terms. In parentheses behind a verdict "
-        "stands the gap, ours minus paper. The *ceiling* is what no model can exceed with this data and this first noise step; the "
-        "*oracle* is the best reverse process of the given form for the very schedule in use, computed from the exact "
+        "stands the gap, ours minus paper. The *ceiling* is what no model can exceed with this data and this first noise step; "
+        "the *oracle* is the best reverse process of the given form for the very schedule in use, computed from the exact "
         "posterior without any training. Ceiling and oracle are there only where the distribution of the data is known.",
     )
 
