@@ -346,9 +346,9 @@ x_t = q.prior(x).sample()
 mismatch = [kl_divergence(exact(x_t, at(x, t - 1), at(x, t)), q.kernel(x_t, at(x, t - 1), at(x, t))) for t in range(2, T + 1)]
 check("KL of the exact reverse to the kernel, largest of all steps (nats)", torch.stack(mismatch).max(), 1e-9)
 
-for edges in (entropy_edges, stationary_edges, decoder_edges):
+for name_of_edges, edges in {"entropy": entropy_edges, "stationary": stationary_edges, "decoder": decoder_edges}.items():
     terms = bound(exact, x, edges)
-    print(f"\n{edges.__name__} in bits:", end="   ")
+    print(f"\n{name_of_edges} edges, in bits:", end="   ")
     parts = {"prior": terms.prior, "transitions": terms.transitions.sum(1), "reconstruction": terms.reconstruction}
     print("   ".join(f"{name} {average(part / NATS_PER_BIT)[0]:+.3f}" for name, part in parts.items()))
     total, error = average(terms.total / NATS_PER_BIT)
