@@ -232,3 +232,15 @@ def test_the_draw_carries_gradients_to_the_betas() -> None:
         shift = step * torch.eye(3, dtype=torch.float64)[u]
         slope = (term(start + shift) - term(start - shift)).item() / (2 * step)
         assert gradient[u].item() == pytest.approx(slope, rel=1e-5, abs=1e-8)
+
+
+@pytest.mark.parametrize(("square", "published"), [(0.25, 7.3e-6), (0.3, 8.7e-6)])
+def test_the_prior_term_of_2020(square: float, published: float) -> None:
+    """L_T = D/2 (alpha_bar_T x^2 - alpha_bar_T - log(1 - alpha_bar_T)) nats; about 1e-5 bits/dim (2020, section 4.3)."""
+    x_0 = torch.full((1, 3, 32, 32), math.sqrt(square), dtype=torch.float64)
+    q = GaussianDiffusion(schedules.linear(1000, 1e-4, 0.02))
+    p = GaussianReverse(q, nn.Identity(), Epsilon(), FixedSmall(), Network())
+    alpha_bar = q.schedule.alpha_bar(torch.tensor(1000)).item()
+    per_dim = float(bounds.decoder_edges.prior(p, x_0)) / (3072 * math.log(2))
+    assert per_dim == pytest.approx((alpha_bar * square - alpha_bar - math.log1p(-alpha_bar)) / (2 * math.log(2)), rel=1e-9)
+    assert per_dim == pytest.approx(published, abs=0.05e-6)
