@@ -175,15 +175,20 @@ def test_a_grid_of_one_channel_is_grey():
     assert (canvas[..., :1] == canvas).all()
 
 
-def test_the_rate_is_paid_from_T_down_and_ends_with_all_of_it():
+def test_rate_and_distortion_in_reverse_time():
+    """The rate is paid from T down, without the decoder's term; the prediction at t comes before the payment for it."""
     low, high = np.array([1, 2, 4, 11]), np.array([1, 3, 10, 100])
     mean, stderr = np.array([2.0, 0.2, 0.05, 0.001]), np.array([0.1, 0.02, 0.001, 0.0001])
-    figure = sampled_terms.rate({"term_low": low, "term_high": high, "term_mean": mean, "term_stderr": stderr})
-    left, right = figure.axes
-    assert (left.get_xscale(), left.get_yscale()) == ("log", "log")
-    np.testing.assert_allclose(left.lines[0].get_ydata(), mean[1:])  # without the distortion, t = 1
-    steps, total = right.lines[0].get_data()
+    of_terms = {"term_low": low, "term_high": high, "term_mean": mean, "term_stderr": stderr}
+    rmse = {"rmse_step": np.array([1, 91, 100]), "rmse_mean": np.array([60.0, 20, 1]), "rmse_stderr": np.array([1.0, 0.5, 0.1])}
+    left, middle, right = sampled_terms.rate_distortion({**of_terms, **rmse}).axes
+    np.testing.assert_array_equal(left.lines[0].get_data(), [[1, 91, 100], [60, 20, 1]])
+    steps, total = middle.lines[0].get_data()
     np.testing.assert_array_equal(steps, [90, 97, 99])
     np.testing.assert_allclose(total, [0.09, 0.09 + 0.35, 0.09 + 0.35 + 0.4])
-    top = right.collections[0].get_paths()[0].vertices[:, 1].max()
+    top = middle.collections[0].get_paths()[0].vertices[:, 1].max()
     assert top == pytest.approx(0.84 + 2 * np.sqrt(0.009**2 + 0.007**2 + 0.04**2))
+    np.testing.assert_allclose(right.lines[0].get_data(), [[0, 0.09, 0.84], [60, 20, 1]])
+    (axes,) = sampled_terms.terms(of_terms).axes
+    assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
+    np.testing.assert_allclose(axes.lines[0].get_ydata(), mean)

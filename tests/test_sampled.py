@@ -19,6 +19,7 @@ from dpm.decoders import Network, Stationary
 from dpm.errors import UserError
 from dpm.evaluators import sampled as estimators
 from dpm.evaluators.bound import AllTerms, all_terms, nats_per_unit
+from dpm.evaluators.distortion import Distortion
 from dpm.evaluators.sampled import Control, LinearError, Sampled, SampledK, SampledNLL, sampled, strategy_from, visit
 from dpm.evaluators.samples import ImageSamples
 from dpm.image_model import GaussianImages
@@ -344,3 +345,18 @@ def test_image_samples_are_grey_levels_of_whole_chains(steps: int) -> None:
 def test_image_samples_refuse_what_cannot_be_meant() -> None:
     with pytest.raises(UserError, match="n=0"):
         ImageSamples(0, 5, clipped)
+
+
+def test_distortion_is_the_error_of_the_prediction_in_grey_levels() -> None:
+    """x_0-hat = 0.9 alpha x_t on N(0, I): E (x_0 - x_0-hat)^2 = (1 - 0.9 alpha^2)^2 + (0.9 alpha sigma)^2 per dimension."""
+    p, x_0 = model(), examples(4000, 0.0)
+    evaluation = Distortion(n=4000, points=5, batch_size=700, wrap=lambda reverse: reverse)(p, GaussianData(), x_0, 0)
+    assert evaluation.arrays["rmse_step"].tolist() == [5, 10, 15, 20, 25]
+    assert [m.protocol["reverse_step"] for m in evaluation.measurements] == [5, 10, 15, 20, 25]
+    for m in evaluation.measurements:
+        alpha, sigma = (float(c) for c in p.process.schedule(torch.tensor(T - m.protocol["reverse_step"] + 1)))
+        expected = 127.5 * math.sqrt((1 - 0.9 * alpha**2) ** 2 + (0.9 * alpha * sigma) ** 2)
+        assert m.value == pytest.approx(expected, abs=4 * m.stderr)
+        assert 0 < m.stderr < 0.02 * m.value
+    with pytest.raises(UserError, match="points"):
+        Distortion(n=10, points=1, batch_size=5, wrap=clipped)

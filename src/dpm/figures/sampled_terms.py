@@ -1,25 +1,49 @@
-"""The bound by sampled terms: where it lies along t, and the rate that accumulates in reverse time (2020, Figure 5, middle)."""
+"""The bound by sampled terms: where it lies along t, and rate and distortion in reverse time (2020, Figure 5)."""
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from dpm.figures import WIDTH, Arrays, styled
+from dpm.figures import WIDTH, Array, Arrays, styled
 
 
 @styled
-def rate(arrays: Arrays) -> Figure:
-    """arrays: term_low, term_high, term_mean, term_stderr of each bin of times (bits/dim; the bin t = 1 is the distortion)."""
-    low, high, mean, error = (arrays[f"term_{key}"][1:] for key in ("low", "high", "mean", "stderr"))
+def terms(arrays: Arrays) -> Figure:
+    """arrays: term_low, term_high, term_mean, term_stderr of each bin of times (bits/dim), the first one t = 1."""
+    low, high, mean, error = (arrays[f"term_{key}"] for key in ("low", "high", "mean", "stderr"))
     figure = Figure(figsize=(WIDTH, 2.7), layout="constrained")
-    terms, total = figure.subplots(1, 2)
+    axes = figure.subplots()
     middle = np.sqrt(low * high)
-    terms.errorbar(middle, mean, error, xerr=(middle - low, high - middle), fmt="o", markersize=2.5, linewidth=0.8)
-    terms.set(xscale="log", yscale="log", xlabel="t", ylabel="mean term (bits/dim)")
-    T, widths = int(high[-1]), high - low + 1
-    ends = T - low[::-1] + 1  # reverse steps taken when the terms down to `low` are paid
-    cumulative = np.cumsum((mean * widths)[::-1])
-    spread = np.sqrt(np.cumsum(((error * widths) ** 2)[::-1]))
-    total.plot(ends, cumulative, color="C0")
-    total.fill_between(ends, cumulative - 2 * spread, cumulative + 2 * spread, color="C0", alpha=0.3, linewidth=0)
-    total.set(xlabel="reverse steps T − t + 1", ylabel="rate (bits/dim)", xlim=(0, T), ylim=(0, None))
+    axes.errorbar(middle, mean, error, xerr=(middle - low, high - middle), fmt="o", markersize=2.5, linewidth=0.8)
+    axes.set(xscale="log", yscale="log", xlabel="t", ylabel="mean term (bits/dim)")
     return figure
+
+
+@styled
+def rate_distortion(arrays: Arrays) -> Figure:
+    """Figure 5: distortion against reverse steps, rate against reverse steps, distortion against rate.
+
+    arrays: those of `terms` (the bin t = 1 is not part of the rate), and rmse_step, rmse_mean, rmse_stderr (grey levels).
+    """
+    steps, rate, spread = accumulated(arrays)
+    rmse_step, rmse, error = (arrays[f"rmse_{key}"] for key in ("step", "mean", "stderr"))
+    figure = Figure(figsize=(WIDTH, 2.3), layout="constrained")
+    left, middle, right = figure.subplots(1, 3)
+    left.errorbar(rmse_step, rmse, 2 * error, fmt="o-", markersize=2)
+    middle.plot(steps, rate)
+    middle.fill_between(steps, rate - 2 * spread, rate + 2 * spread, alpha=0.3, linewidth=0)
+    paid = np.interp(rmse_step - 1, np.concatenate([[0], steps]), np.concatenate([[0], rate]))  # before the step that predicts
+    right.plot(paid, rmse, "o-", markersize=2)
+    for axes in (left, middle):
+        axes.set(xlabel="reverse steps T − t + 1", xlim=(0, None), ylim=(0, None))
+    left.set(ylabel="distortion (RMSE, 0-255)")
+    middle.set(ylabel="rate (bits/dim)")
+    right.set(xlabel="rate (bits/dim)", ylabel="distortion (RMSE, 0-255)", xlim=(0, None), ylim=(0, None))
+    return figure
+
+
+def accumulated(arrays: Arrays) -> tuple[Array, Array, Array]:
+    """(reverse steps taken, rate paid by then, its standard error) at the end of each bin of times, from T down to 2."""
+    low, high, mean, error = (arrays[f"term_{key}"][1:] for key in ("low", "high", "mean", "stderr"))
+    widths = high - low + 1
+    steps = int(high[-1]) - low[::-1] + 1
+    return steps, np.cumsum((mean * widths)[::-1]), np.sqrt(np.cumsum(((error * widths) ** 2)[::-1]))

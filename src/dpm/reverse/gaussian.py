@@ -32,6 +32,13 @@ class GaussianReverse(ReverseStep):
         mean = self.prediction.mean(self.process, output, x_t, t, step, variance)
         return normal(mean, variance.sqrt())
 
+    def predicted(self, x_t: Tensor, t: Tensor) -> Tensor:
+        """x_0-hat (2020, eq. 15)."""
+        if not isinstance(self.prediction, DataPrediction):
+            raise UserError(f"{type(self.prediction).__name__} predicts no x_0")
+        output, _ = self.variance(self.process, self.network(x_t, t), t - 1, t, self.process.step(t - 1, t))
+        return self.prediction.x_0(self.process, output, x_t, t)
+
 
 def clipped(reverse: GaussianReverse) -> GaussianReverse:
     """The same process, every prediction of x_0 kept in [-1, 1] (2020's code, for sampling and evaluation)."""
