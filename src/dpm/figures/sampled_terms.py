@@ -32,7 +32,7 @@ def rate_distortion(arrays: Arrays) -> Figure:
     middle.plot(steps, rate)
     middle.fill_between(steps, rate - 2 * spread, rate + 2 * spread, alpha=0.3, linewidth=0)
     paid = np.interp(rmse_step - 1, np.concatenate([[0], steps]), np.concatenate([[0], rate]))  # before the step that predicts
-    right.plot(paid, rmse, "o-", markersize=2)
+    right.plot(paid, rmse, "o", markersize=2.5)  # no line: between the last two points most of the rate is paid
     for axes in (left, middle):
         axes.set(xlabel="reverse steps T − t + 1", xlim=(0, None), ylim=(0, None))
     left.set(ylabel="distortion (RMSE, 0-255)")
