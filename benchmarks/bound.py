@@ -48,11 +48,11 @@ def needed(deviation: float, half_width: float, per_visit: int = 1) -> float:
     return per_visit * (Z * deviation / half_width) ** 2
 
 
-def measure(run: runs.Run, all_terms_on: int) -> tuple[list[Measurement], Tensor]:
+def measure(run: runs.Run, all_terms_on: int) -> tuple[list[Measurement], Tensor, dict[str, Scalar]]:
     """Estimators by name: `uniform` draws one random t >= 1 for an image; `uniform_apart` one t >= 2, and spends a second
     evaluation on the decoder's term of that image; `sampled` is ours, with and without its control variate."""
     reverse, data = run.reverse(), configs.build(run.config, "data")
-    runs.load_weights(run, reverse)
+    spent, _ = runs.load_weights(run, reverse)
     runs.rounded(reverse, run.config["shipped"])
     evaluator = configs.build(run.config, "evaluators")["bound"]
     x_0, seed = data.held_out(run.config["examples"]).to(run.config["device"]), run.seed
@@ -75,8 +75,15 @@ def measure(run: runs.Run, all_terms_on: int) -> tuple[list[Measurement], Tensor
         "uniform_apart": (math.hypot(float(transitions.std()), float(decoded.std())) / scale, 2),
     }
     for name, (deviation, per_visit) in rivals.items():
-        spent = needed(deviation, HALF_WIDTH, per_visit)
-        row("evaluations", spent, None, n, "evaluations", estimator=name, half_width=HALF_WIDTH)
+        row(
+            "evaluations",
+            needed(deviation, HALF_WIDTH, per_visit),
+            None,
+            n,
+            "evaluations",
+            estimator=name,
+            half_width=HALF_WIDTH,
+        )
     for name, chosen in (("sampled_without_control", None), ("sampled", control)):
         result = sampled(model, x_0, 1, masses, chosen, evaluator.pilot, HALF_WIDTH * scale, evaluator.passes, batch, seed)
         value, stderr = (number / scale for number in result.part(1, T))
@@ -93,11 +100,11 @@ def measure(run: runs.Run, all_terms_on: int) -> tuple[list[Measurement], Tensor
     row("nll_bound", float(one.mean() + two.mean()) / 2, noise, len(few), UNIT, estimator="all_terms_first_images")
     again = sampled(model, few, 1, masses, control, len(few), 1e-9, 100, batch, seed)
     row("nll_bound", *(k / scale for k in again.part(1, T)), len(few), UNIT, estimator="sampled_first_images")
-    return rows, x_0
+    return rows, x_0, spent
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = app.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--experiment", default="ho_2020/cifar10_bound")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--weights", help="a .safetensors file in place of the run's own or the shipped weights")
@@ -109,11 +116,10 @@ def main() -> None:
     overrides += [f"examples={arguments.examples}"] if arguments.examples else []
     with initialize_config_dir(str(Path(__file__).resolve().parents[1] / "conf"), version_base="1.3"):
         run = runs.Run(compose("evaluate", overrides), [])
-    rows, x_0 = measure(run, arguments.all_terms_on)
-    spent = {"steps": 0, "examples": 0, "seconds": 0, "device": run.config["device"]}
-    weights = Path(arguments.weights or run.record.with_suffix(".safetensors")).read_bytes()
+    weights = Path(arguments.weights or run.record.with_suffix(".safetensors")).read_bytes()  # first: minutes follow
+    rows, x_0, spent = measure(run, arguments.all_terms_on)
     origin = provenance(configs.essential(run.config), x_0.cpu().numpy().tobytes(), weights)
-    path = Path(run.config["results"], f"{run.name}_estimators", f"seed{run.seed}.json")
+    path = Path(run.config["results"], f"{run.name}_estimators", runs.variant(overrides), f"seed{run.seed}.json")
     Record(f"{run.name}_estimators", run.seed, run.config["tier"], spent, origin, tuple(rows)).save(path)
     print(path)
 

@@ -17,13 +17,8 @@ from dpm.data import files
 from dpm.errors import UserError
 
 
-class Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> None:
-        app.fail(UserError(f"{message}; see --help"))
-
-
 def main() -> None:
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = app.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", choices=sorted(files.ARCHIVES))
     parser.add_argument("--folder", type=Path, default=files.default_folder())
     parser.add_argument("--check", action="store_true")

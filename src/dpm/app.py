@@ -1,5 +1,6 @@
 """What all entrypoints share: a user's mistake ends in one line and a non-zero status, never in a traceback."""
 
+import argparse
 import os
 import signal
 import sys
@@ -7,7 +8,7 @@ from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
 from hydra.core.hydra_config import HydraConfig
@@ -49,7 +50,14 @@ def job(main: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
     return wrapped
 
 
-def fail(error: Exception) -> None:
+class Parser(argparse.ArgumentParser):
+    """For scripts without Hydra: a mistake on the command line is one line too."""
+
+    def error(self, message: str) -> NoReturn:
+        fail(UserError(f"{message}; see --help"))
+
+
+def fail(error: Exception) -> NoReturn:
     print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
     sys.exit(2)
 

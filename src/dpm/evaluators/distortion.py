@@ -12,7 +12,7 @@ from dpm.bound import draw
 from dpm.data import Data
 from dpm.errors import UserError
 from dpm.evaluators import Evaluation
-from dpm.records import Measurement, Scalar
+from dpm.records import Measurement, standard_error
 from dpm.reverse.gaussian import GaussianReverse
 
 
@@ -45,7 +45,5 @@ class Distortion:
             predicted = model.predicted(draw(model.process, batch, times), times)
             squares.append((127.5 * (predicted - batch)).square().flatten(1).mean(1).double().cpu())
         square = torch.cat(squares).numpy()
-        root = float(np.sqrt(square.mean()))
-        error = float(square.std(ddof=1) / np.sqrt(len(square))) / (2 * root)
-        protocol: dict[str, Scalar] = {"reverse_step": step}
-        return Measurement("rmse", root, error, len(square), "grey levels", protocol)
+        root, protocol = float(np.sqrt(square.mean())), {"reverse_step": step}
+        return Measurement("rmse", root, standard_error(square) / (2 * root), len(square), "grey levels", protocol)

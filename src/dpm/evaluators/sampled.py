@@ -209,7 +209,8 @@ class Sampled:
         estimate = sum(float((p.shares * y).sum()) for p, y in zip(self.visits, values, strict=True)) / len(values)
         seen = [(p.examples, strategy.residuals(p, low, high)) for p in (self.pilot, *self.visits)]
         shared = variance_of_examples(seen, self.n)
-        variances = [max(v - shared, 0.1 * v) / len(y) for y in values for v in [stratified_variance(y)]]  # shared is noisy
+        of_draws = [stratified_variance(y) for y in values]
+        variances = [max(v - shared, 0.1 * v) / len(y) for v, y in zip(of_draws, values, strict=True)]  # shared is noisy
         return exact + estimate, math.sqrt(sum(variances)) / len(values)
 
 

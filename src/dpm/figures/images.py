@@ -14,7 +14,7 @@ def grid(arrays: Arrays, columns: int = 12) -> Figure:
     tiled = tile(arrays["samples"], columns)
     figure = Figure(figsize=(WIDTH, WIDTH * tiled.shape[0] / tiled.shape[1]))
     axes = figure.add_axes((0, 0, 1, 1))
-    axes.imshow(tiled / 255, interpolation="nearest", cmap=None if tiled.ndim == 3 else "gray", vmin=0, vmax=1)
+    axes.imshow(tiled / 255, interpolation="nearest")
     axes.set_axis_off()
     return figure
 

@@ -17,5 +17,4 @@ class Simple:
             raise UserError(f"L_simple regresses a target that x_0 determines; {type(prediction).__name__} has none")
         t, _ = stratified(Uniform().masses(reverse, 1).to(x_0.device), len(x_0), 1)
         x_t = process.marginal(x_0, t).sample()
-        output, _ = reverse.variance(process, reverse.network(x_t, t), t - 1, t, process.step(t - 1, t))
-        return (prediction.target(process, x_0, x_t, t) - output).square().flatten(1).mean(1)
+        return (prediction.target(process, x_0, x_t, t) - reverse.output(x_t, t)).square().flatten(1).mean(1)

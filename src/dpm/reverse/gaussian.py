@@ -36,8 +36,11 @@ class GaussianReverse(ReverseStep):
         """x_0-hat (2020, eq. 15)."""
         if not isinstance(self.prediction, DataPrediction):
             raise UserError(f"{type(self.prediction).__name__} predicts no x_0")
-        output, _ = self.variance(self.process, self.network(x_t, t), t - 1, t, self.process.step(t - 1, t))
-        return self.prediction.x_0(self.process, output, x_t, t)
+        return self.prediction.x_0(self.process, self.output(x_t, t), x_t, t)
+
+    def output(self, x_t: Tensor, t: Tensor) -> Tensor:
+        """What the prediction reads of the network's output, without the variance's part."""
+        return self.variance(self.process, self.network(x_t, t), t - 1, t, self.process.step(t - 1, t))[0]
 
 
 def clipped(reverse: GaussianReverse) -> GaussianReverse:
