@@ -1,6 +1,8 @@
 """A Gaussian model of images in closed form: the best linear denoiser of the data, as a baseline and a control variate."""
 
+import copy
 from collections.abc import Callable
+from typing import TypeVar
 
 import numpy as np
 import scipy.fft
@@ -9,6 +11,8 @@ from torch import Tensor, nn
 
 from dpm.processes import per_example
 from dpm.processes.gaussian import GaussianDiffusion
+
+Model = TypeVar("Model")
 
 
 class GaussianImages(nn.Module):
@@ -65,6 +69,29 @@ class GaussianImages(nn.Module):
         c_t = self.coefficients(x_t + (1 - alpha) * self.mean.to(x_t.dtype))
         return self.image(k * c_t)
 
+    def whitened(self, q: GaussianDiffusion, x_t: Tensor, t: Tensor) -> Tensor:
+        """A^T diag(alpha^2 v + sigma^2)^-1/2 A (x_t - alpha mean): white noise if the model is right, (B, C, H, W)."""
+        alpha, sigma2 = (per_example(c, x_t) for c in _moments(q, t))
+        scale = (alpha.square() * self.variances.to(x_t.dtype) + sigma2).rsqrt()
+        c_t = self.coefficients(x_t + (1 - alpha) * self.mean.to(x_t.dtype))
+        return self.image(scale * c_t) - self.mean.to(x_t.dtype)
+
+    @torch.no_grad()
+    def resized(self, height: int, width: int) -> "GaussianImages":
+        """The same spectrum and mean colour for images of another size.
+
+        Cosine k of n pixels has frequency k / 2n, and the variance of a stationary texture depends on the frequency alone:
+        log v is interpolated between the known ones, and constant beyond the highest.
+        """
+        other = GaussianImages(len(self.mean), height, width).to(self.mean.device)
+        rows, columns = (
+            _interpolation(new, old).to(self.mean) for new, old in zip((height, width), self.mean.shape[1:], strict=True)
+        )
+        other.variances.copy_((rows @ self.variances.log() @ columns.T).exp())
+        other.mean.copy_(self.mean.mean((1, 2), keepdim=True).expand_as(other.mean))
+        other.colours.copy_(self.colours)
+        return other
+
     def gain(self, q: GaussianDiffusion, t: Tensor) -> tuple[Tensor, Tensor]:
         """(k, Var[c_0 | c_t]) of each coefficient, (B, C, H, W) in float64."""
         alpha, sigma2 = (per_example(c, self.variances.expand(len(t), -1, -1, -1)) for c in _moments(q, t))
@@ -100,3 +127,19 @@ def _moments(q: GaussianDiffusion, t: Tensor) -> tuple[Tensor, Tensor]:
     """alpha_t and sigma_t^2, (B,), float64."""
     alpha, sigma = q.schedule(t)
     return alpha, sigma.square()
+
+
+def resized(process: Model, height: int, width: int) -> Model:
+    """A copy whose Gaussian models of images are for another size: convolutions take images of any size, these do not."""
+    process = copy.deepcopy(process)
+    for module in list(process.modules()) if isinstance(process, nn.Module) else []:
+        for name, child in module.named_children():
+            if isinstance(child, GaussianImages):
+                setattr(module, name, child.resized(height, width))
+    return process
+
+
+def _interpolation(new: int, old: int) -> Tensor:
+    """(new, old): weights of the old frequencies l / 2 old, l = 0..old - 1, at k / 2 new; linear, constant beyond the ends."""
+    position = (torch.arange(new, dtype=torch.float64) * old / new).clamp(max=old - 1)
+    return (1 - (position[:, None] - torch.arange(old, dtype=torch.float64)).abs()).clamp(min=0)

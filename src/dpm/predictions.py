@@ -16,6 +16,10 @@ class Prediction(ABC):
     def mean(self, q: GaussianDiffusion, output: Tensor, x_t: Tensor, t: Tensor, step: Step, variance: Tensor) -> Tensor:
         """The mean of p(x_s | x_t)."""
 
+    def input(self, q: GaussianDiffusion, x_t: Tensor, t: Tensor) -> Tensor:
+        """What the network sees: x_t itself, or a one-to-one function of it."""
+        return x_t
+
 
 class DataPrediction(Prediction):
     """Outputs that determine x_0: the reverse mean is the posterior's at the predicted x_0. x_0(target(x_0)) == x_0."""
@@ -84,6 +88,17 @@ class LinearResidual(nn.Module, DataPrediction):
         return self.model.posterior_mean(q, x_t, t) + per_example(self.model.error(q, t).sqrt(), x_t) * output
 
 
+class WhitenedResidual(LinearResidual):
+    """The same, and the network sees x_t in the coordinates in which the Gaussian model of the data makes it white.
+
+    Fine detail, which is a hundredth of an image, then counts as much as its shades: a network without normalisation would
+    have to find weights of a hundred first.
+    """
+
+    def input(self, q: GaussianDiffusion, x_t: Tensor, t: Tensor) -> Tensor:
+        return self.model.whitened(q, x_t, t)
+
+
 class Mean(DataPrediction):
     """The network predicts mu-tilde, the mean of q(x_{t-1} | x_t, x_0); at t = 1 that is x_0 (2020, Table 2)."""
 
@@ -100,6 +115,9 @@ class Clipped(DataPrediction):
 
     def __init__(self, prediction: DataPrediction, low: float = -1.0, high: float = 1.0) -> None:
         self.prediction, self.low, self.high = prediction, low, high
+
+    def input(self, q: GaussianDiffusion, x_t: Tensor, t: Tensor) -> Tensor:
+        return self.prediction.input(q, x_t, t)
 
     def target(self, q: GaussianDiffusion, x_0: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         return self.prediction.target(q, x_0, x_t, t)

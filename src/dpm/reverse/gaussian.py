@@ -12,7 +12,10 @@ from dpm.variances import Variance
 
 
 class GaussianReverse(ReverseStep):
-    """The network's output is split by `variance`, and read by `prediction`. network(x_t, t) -> (B, C or 2 C, ...)."""
+    """The network's output is split by `variance` and read by `prediction`, which also says what the network sees of x_t.
+
+    network(input, t) -> (B, C or 2 C, ...).
+    """
 
     def __init__(
         self,
@@ -28,7 +31,7 @@ class GaussianReverse(ReverseStep):
 
     def step(self, x_t: Tensor, s: Tensor, t: Tensor) -> Distribution:
         step = self.process.step(s, t)
-        output, variance = self.variance(self.process, self.network(x_t, t), s, t, step)
+        output, variance = self.variance(self.process, self.raw(x_t, t), s, t, step)
         mean = self.prediction.mean(self.process, output, x_t, t, step, variance)
         return normal(mean, variance.sqrt())
 
@@ -40,7 +43,12 @@ class GaussianReverse(ReverseStep):
 
     def output(self, x_t: Tensor, t: Tensor) -> Tensor:
         """What the prediction reads of the network's output, without the variance's part."""
-        return self.variance(self.process, self.network(x_t, t), t - 1, t, self.process.step(t - 1, t))[0]
+        return self.variance(self.process, self.raw(x_t, t), t - 1, t, self.process.step(t - 1, t))[0]
+
+    def raw(self, x_t: Tensor, t: Tensor) -> Tensor:
+        """The network's output, before it is split."""
+        output: Tensor = self.network(self.prediction.input(self.process, x_t, t), t)
+        return output
 
 
 def clipped(reverse: GaussianReverse) -> GaussianReverse:
