@@ -1,7 +1,7 @@
 """The bound on given examples, every term of it, with its standard error: K, K - L_null and the terms per time step."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -22,8 +22,7 @@ NATS_PER_BIT = math.log(2)
 
 def nats_per_unit(unit: str, x_0: Tensor) -> float:
     """How many nats per example one `unit` ("bits", "bits/pixel", "bits/dim") is, for examples (n, d) or (n, C, ...)."""
-    meaning, channels = units.unit("nll_bound", unit), x_0.shape[1] if x_0.ndim > 2 else 1
-    layout = units.Layout(x_0[0].numel() // channels, channels)
+    meaning, layout = units.unit("nll_bound", unit), layout_of(x_0)
     assert meaning.measure.nats is not None
     return meaning.measure.nats * layout.dimensions(units.EXAMPLE) / layout.dimensions(meaning.per)
 
@@ -74,12 +73,34 @@ class Limits(Protocol):
         """The ceiling and the oracle, as far as they are known, given the two ends of each example's bound."""
 
 
+Derived = Callable[[Measurement, Any, units.Layout], Measurement]  # (K, data, layout of an example) -> the same in other terms
+
+
+def in_grey_levels(K: Measurement, data: Any, layout: units.Layout) -> Measurement:
+    """-K on the scale of 8-bit grey levels, in bits/dim: what 2020 reports, of data.std grey levels for one unit of x_0.
+
+    With uniform noise u of one grey level in x_0 it bounds -log P(g) of the 8-bit image g: P averages the density of g + u
+    over u within the logarithm, K outside of it.
+    """
+    quantity = units.with_sign(units.stated(K.value, units.unit(K.quantity, K.unit), "K", K.stderr), units.NEGATIVE)
+    scaled = units.on_scale(units.per(quantity, units.DIM, layout), units.GREY_LEVELS, data.std, layout)
+    bits = units.in_measure(scaled, units.BITS)
+    return Measurement("nll_bound", bits.value, bits.stderr, K.n, str(bits.unit), K.protocol)
+
+
+def layout_of(x_0: Tensor) -> units.Layout:
+    """Of examples (n, d) or (n, C, ...)."""
+    channels = x_0.shape[1] if x_0.ndim > 2 else 1
+    return units.Layout(x_0[0].numel() // channels, channels)
+
+
 class AllTerms:
     """K by all terms, once for each edge convention in `edges`, beside what the oracle reaches on the same draws.
 
     `oracle(process=, data=)` makes the oracle for the very schedule in use; `ceiling(reverse, data, x_0, seed)` gives, in nats
     per example, what no model with this first step can exceed on average. `claims[name]` maps "K" and "K_minus_null" with the
-    edges of that name to the claims they answer. `unit` is "bits", "bits/sequence", "bits/pixel", "bits/dim".
+    edges of that name to the claims they answer. `unit` is "bits", "bits/sequence", "bits/pixel", "bits/dim"; `also` are more
+    ways to state each K.
     """
 
     def __init__(
@@ -91,11 +112,12 @@ class AllTerms:
         oracle: Callable[..., Reverse] | None = None,
         ceiling: Callable[[Reverse, Data, Tensor, int], Tensor] | None = None,
         claims: Mapping[str, Mapping[str, str]] | None = None,
+        also: Sequence[Derived] = (),
     ) -> None:
         if draws < 1 or batch_size < 1:
             raise UserError(f"draws and batch_size are at least 1, got {draws=}, {batch_size=}")
         self.edges, self.unit, self.draws, self.batch_size = edges, unit, draws, batch_size
-        self.oracle, self.ceiling, self.claims = oracle, ceiling, claims or {}
+        self.oracle, self.ceiling, self.claims, self.also = oracle, ceiling, claims or {}, also
 
     def terms(self, reverse: Reverse, x_0: Tensor, seed: int) -> Terms:
         return all_terms(reverse, x_0, self.draws, self.batch_size, seed, nats_per_unit(self.unit, x_0))
@@ -118,7 +140,8 @@ class AllTerms:
         for name, edges in self.edges.items():
             prior, reconstruction = (edge / scale for edge in edges(reverse, x_0))
             parts = {"prior": prior, "transitions": terms.total, "reconstruction": reconstruction}
-            measurements += self.measure(name, parts, null, limits.of(edges, prior, reconstruction))
+            measured = self.measure(name, parts, null, limits.of(edges, prior, reconstruction))
+            measurements += [*measured, *(derived(measured[0], data, layout_of(x_0)) for derived in self.also)]
         return Evaluation(tuple(measurements), {**arrays_of("term", terms), **limits.arrays})
 
     def measure(self, edges: str, parts: dict[str, Tensor], null: Tensor, limits: dict[str, Tensor]) -> list[Measurement]:
@@ -151,8 +174,10 @@ class SampledLimits(Limits):
         self.arrays = {} if oracle is None else arrays_of("oracle_term", oracle)
 
     def of(self, edges: Edges, prior: Tensor, reconstruction: Tensor) -> dict[str, Tensor]:
-        oracle = None if self.oracle is None else -(prior + self.oracle.total + reconstruction)
-        return {name: value for name, value in (("ceiling", self.ceiling), ("oracle", oracle)) if value is not None}
+        edges_alone = -(prior + reconstruction)  # the terms between are divergences, for whatever data
+        ceiling = edges_alone if self.ceiling is None else self.ceiling
+        oracle = {} if self.oracle is None else {"oracle": -(prior + self.oracle.total + reconstruction)}
+        return {"ceiling": ceiling, **oracle}
 
 
 def _means(parts: Mapping[str, Tensor]) -> dict[str, float]:

@@ -12,7 +12,7 @@ beta and q; the examples' own variance is the covariance of two visits to the sa
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -25,7 +25,7 @@ from dpm.bound import Edges, decoder_edges, draw, term
 from dpm.data import Data
 from dpm.errors import UserError
 from dpm.evaluators import Evaluation
-from dpm.evaluators.bound import nats_per_unit
+from dpm.evaluators.bound import Derived, layout_of, nats_per_unit
 from dpm.image_model import GaussianImages
 from dpm.processes import Process
 from dpm.records import Measurement, Scalar
@@ -328,15 +328,19 @@ class SampledNLL(SampledTerms):
 
 
 class SampledK(SampledTerms):
-    """K of 2015, eq. 14, and K - L_null, for each convention in `edges`; claims[name] as in AllTerms."""
+    """K of 2015, eq. 14, and K - L_null, for each convention in `edges`; claims[name] and `also` as in AllTerms."""
 
     def __init__(
-        self, edges: Mapping[str, Edges], claims: Mapping[str, Mapping[str, str]] | None = None, **settings: Any
+        self,
+        edges: Mapping[str, Edges],
+        claims: Mapping[str, Mapping[str, str]] | None = None,
+        also: Sequence[Derived] = (),
+        **settings: Any,
     ) -> None:
         super().__init__(**settings)
         if any(e.first != 2 for e in edges.values()):
             raise UserError("K has a last step in closed form (entropy or stationary edges); use SampledNLL with a decoder")
-        self.edges, self.claims = edges, claims or {}
+        self.edges, self.claims, self.also = edges, claims or {}, also
 
     @torch.no_grad()
     def __call__(self, reverse: Reverse, data: Data, x_0: Tensor, seed: int) -> Evaluation:
@@ -348,12 +352,11 @@ class SampledK(SampledTerms):
         for name, edges in self.edges.items():
             prior, reconstruction = (self.mean(part, reverse, x_0) for part in (edges.prior, edges.reconstruction))
             parts = {"prior": prior, "transitions": transitions, "reconstruction": reconstruction}
-            K, protocol, claims = -sum(parts.values()), self.protocol(result, name), self.claims.get(name, {})
-            about = (stderr, len(x_0), self.unit, protocol)
-            measurements += [
-                Measurement("log_likelihood_bound", K, *about, claims.get("K"), parts=parts),
-                Measurement("gain_over_null", K - null, *about, claims.get("K_minus_null")),
-            ]
+            K, ceiling, claims = -sum(parts.values()), -(prior + reconstruction), self.claims.get(name, {})
+            about = (stderr, len(x_0), self.unit, self.protocol(result, name))
+            of_K = Measurement("log_likelihood_bound", K, *about, claims.get("K"), parts=parts, ceiling=ceiling)
+            gain = Measurement("gain_over_null", K - null, *about, claims.get("K_minus_null"), ceiling=ceiling - null)
+            measurements += [of_K, gain, *(derived(of_K, data, layout_of(x_0)) for derived in self.also)]
         return Evaluation(tuple(measurements), curve(result, scale, T))
 
 
