@@ -3,15 +3,18 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from dpm import seeds
 from dpm.data import Data
+from dpm.data.images import StandardizedImages
 from dpm.errors import UserError
 from dpm.evaluators import Evaluation
+from dpm.image_model import resized
 from dpm.reverse import Reverse
-from dpm.samplers.ancestral import ancestral
+from dpm.samplers.ancestral import sample
 
 
 class ImageSamples:
@@ -26,8 +29,30 @@ class ImageSamples:
     def __call__(self, reverse: Reverse, data: Data, x_0: Tensor, seed: int) -> Evaluation:
         seeds.seed_everything(seed, seeds.SAMPLING)
         x_T = reverse.process.prior(x_0[:1].float().expand(self.n, -1, -1, -1)).sample()
-        T = len(reverse.process.schedule)
-        grid = [round(T * k / min(self.steps, T)) for k in range(min(self.steps, T), -1, -1)]
-        *_, x = ancestral(self.wrap(reverse), x_T, grid)
-        grey = ((x.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
-        return Evaluation(arrays={"samples": grey.cpu().numpy()})
+        x = sample(self.wrap(reverse), x_T, self.steps)
+        return Evaluation(arrays={"samples": levels((x + 1) * 127.5)})
+
+
+class LargeSample:
+    """`sample`, one image of side x side pixels from a network without a dense pathway, beside `training`, a training image.
+
+    Both (C, side, side), grey levels. The Gaussian model in the reverse process is resized.
+    """
+
+    def __init__(self, side: int, steps: int) -> None:
+        if side < 1 or steps < 2:
+            raise UserError(f"a large sample has a pixel and two steps at least, got {side=}, {steps=}")
+        self.side, self.steps = side, steps
+
+    @torch.no_grad()
+    def __call__(self, reverse: Reverse, data: StandardizedImages, x_0: Tensor, seed: int) -> Evaluation:
+        seeds.seed_everything(seed, seeds.SAMPLING)
+        x_T = reverse.process.prior(x_0.new_zeros(1, x_0.shape[1], self.side, self.side, dtype=torch.float32)).sample()
+        x = sample(resized(reverse, self.side, self.side), x_T, self.steps)
+        training = torch.tensor(data.train[0, :, : self.side, : self.side]).double()
+        return Evaluation(arrays={"sample": levels(data.grey(x))[0], "training": levels(training)})
+
+
+def levels(grey: Tensor) -> np.ndarray:
+    """Grey levels as they are stored and shown: rounded, and clipped to 0..255."""
+    return grey.round().clamp(0, 255).to(torch.uint8).cpu().numpy()

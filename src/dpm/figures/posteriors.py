@@ -1,0 +1,43 @@
+"""Figures 3 and 5 of Sohl-Dickstein et al. 2015: images without their noise, and a hole in a texture filled in."""
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from dpm.figures import WIDTH, Array, Arrays, styled
+from dpm.figures.images import tile
+
+PANELS_3 = {"holdout": "(a) holdout", "noisy": "(b) with noise", "denoised": "(c) denoised", "samples": "(d) samples"}
+PANELS_5 = {"original": "(a) original", "corrupted": "(b) central square unknown", "inpainted": "(c) inpainted"}
+
+
+@styled
+def figure_3(arrays: Arrays, side: int = 7) -> Figure:
+    """Four panels of side x side images: holdout, the same with noise, samples of the posterior given those, free samples.
+
+    arrays: holdout, noisy, denoised, samples, each (n, C, H, W) in grey levels 0..255.
+    """
+    figure = Figure(figsize=(WIDTH, 1.07 * WIDTH), layout="constrained")
+    for axes, (name, title) in zip(figure.subplots(2, 2).flat, PANELS_3.items(), strict=True):
+        show(axes, tile(arrays[name][: side**2], side), title)
+        axes.set_axis_off()
+    return figure
+
+
+@styled
+def figure_5(arrays: Arrays) -> Figure:
+    """The image, the image with noise for its central square (the start of the chain), and with a sample in its place.
+
+    arrays: original, corrupted, inpainted, each (C, H, W) in grey levels 0..255; axes in pixels.
+    """
+    figure = Figure(figsize=(WIDTH, 1.07 * WIDTH), layout="constrained")
+    panels = figure.subplot_mosaic("aabb;.cc.")
+    for axes, (name, title) in zip(panels.values(), PANELS_5.items(), strict=True):
+        show(axes, tile(arrays[name][None], 1), title)
+        axes.spines[["top", "right"]].set_visible(True)
+    return figure
+
+
+def show(axes: Axes, image: Array, title: str) -> None:
+    axes.imshow(image / 255, interpolation="nearest")
+    axes.set_title(title)
+    axes.grid(False)
