@@ -266,10 +266,10 @@ def test_the_first_test_images_and_the_first_kept_ones_count() -> None:
 
 def test_a_measurement_says_how_it_was_made() -> None:
     data = Grey(gaussian(200, 0), gaussian(100, 1), gaussian(100, 2))
-    claims = {"model": "a claim", "training images": "another"}
+    claims = {"model": "a claim", "training_images": "another"}
     model, perfect = evaluated(data, 150, 100, steps=1000, claims=claims)
     shared = {"estimator": "parzen", "samples": 150, "validation": 100, "clipped": False, "test_noise": "none"}
-    for m, source, claim in ((model, "model", "a claim"), (perfect, "training images", "another")):
+    for m, source, claim in ((model, "model", "a claim"), (perfect, "training_images", "another")):
         assert shared.items() <= m.protocol.items()
         assert (m.protocol["source"], m.claim) == (source, claim)
         assert m.protocol["sigma"] in SIGMAS

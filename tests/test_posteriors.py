@@ -62,7 +62,7 @@ def test_denoised_errors_are_those_of_the_theory(denoised) -> None:
         assert m.value == pytest.approx(WHITE.std * expected, abs=5 * m.stderr)
         assert 0 < m.stderr < 0.02 * m.value
     assert noisy.protocol["image"] == "noisy"
-    assert [sample.protocol[key] for key in ("image", "sampling_steps", "sweeps")] == ["posterior sample", T, 8]
+    assert [sample.protocol[key] for key in ("image", "sampling_steps", "sweeps")] == ["denoised", T, 8]
 
 
 def test_the_error_is_that_of_the_root_of_a_mean_over_images() -> None:

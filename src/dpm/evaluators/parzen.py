@@ -88,7 +88,7 @@ class ParzenWindow:
     """log p of the first len(x_0) test images, as files hold them, under n samples of the model, and under n training images.
 
     The second is what 2015 calls the perfect model. Each has its own bandwidth, chosen on the first `validation` images that
-    training leaves out. `claims` maps "model" and "training images" to the claims they answer. `stderr` is that of the choice
+    training leaves out. `claims` maps "model" and "training_images" to the claims they answer. `stderr` is that of the choice
     of the test images: samples and bandwidth are taken as given. Array `samples`: the first `shown`, (shown, C, H, W), uint8.
     """
 
@@ -110,7 +110,7 @@ class ParzenWindow:
         steps = min(self.steps, len(reverse.process.schedule))
         measurements = (
             self.measured("model", samples, data, n, sampler="ancestral", steps=steps, last_step="drawn"),
-            self.measured("training images", torch.tensor(data.train[chosen.numpy()]), data, n),
+            self.measured("training_images", torch.tensor(data.train[chosen.numpy()]), data, n),
         )
         return Evaluation(measurements, {"samples": levels(samples[: self.shown])})
 

@@ -42,7 +42,7 @@ class Denoised:
         chain: dict[str, Scalar] = {"sampling_steps": min(self.steps, len(reverse.process.schedule)), "sweeps": self.sweeps}
         measurements = (
             self.rmse(grey["noisy"], grey["holdout"], {"image": "noisy"}),
-            self.rmse(grey["denoised"], grey["holdout"], {"image": "posterior sample", **chain}),
+            self.rmse(grey["denoised"], grey["holdout"], {"image": "denoised", **chain}),
         )
         return Evaluation(measurements, {name: levels(images) for name, images in grey.items()})
 

@@ -1,4 +1,4 @@
-"""Figures 3 and 5 of Sohl-Dickstein et al. 2015: images without their noise, and a hole in a texture filled in."""
+"""Figures 3, 4 and 5 of Sohl-Dickstein et al. 2015: images without their noise, dead leaves, a hole in a texture filled in."""
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -7,6 +7,7 @@ from dpm.figures import WIDTH, Array, Arrays, styled
 from dpm.figures.images import tile
 
 PANELS_3 = {"holdout": "(a) holdout", "noisy": "(b) with noise", "denoised": "(c) denoised", "samples": "(d) samples"}
+PANELS_4 = {"training": "(a) training image", "mcgsm": "(b) MCGSM", "sample": "(c) diffusion"}
 PANELS_5 = {"original": "(a) original", "corrupted": "(b) central square unknown", "inpainted": "(c) inpainted"}
 
 
@@ -20,6 +21,15 @@ def figure_3(arrays: Arrays, side: int = 7) -> Figure:
     for axes, (name, title) in zip(figure.subplots(2, 2).flat, PANELS_3.items(), strict=True):
         show(axes, tile(arrays[name][: side**2], side), title)
         axes.set_axis_off()
+    return figure
+
+
+@styled
+def figure_4(arrays: Arrays) -> Figure:
+    """A training image, a sample of the MCGSM and one of the diffusion model: training, mcgsm, sample, each (C, H, W)."""
+    figure = Figure(figsize=(WIDTH, 0.4 * WIDTH), layout="constrained")
+    for axes, (name, title) in zip(figure.subplots(1, 3, sharey=True), PANELS_4.items(), strict=True):
+        show(axes, tile(arrays[name][None], 1), title)
     return figure
 
 

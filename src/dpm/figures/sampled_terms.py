@@ -7,14 +7,14 @@ from dpm.figures import WIDTH, Array, Arrays, styled
 
 
 @styled
-def terms(arrays: Arrays) -> Figure:
-    """arrays: term_low, term_high, term_mean, term_stderr of each bin of times (bits/dim), the first one t = 1."""
+def terms(arrays: Arrays, unit: str = "bits/dim") -> Figure:
+    """arrays: term_low, term_high, term_mean, term_stderr of each bin of times, the decoder's first if there is one (t = 1)."""
     low, high, mean, error = (arrays[f"term_{key}"] for key in ("low", "high", "mean", "stderr"))
     figure = Figure(figsize=(WIDTH, 2.7), layout="constrained")
     axes = figure.subplots()
     middle = np.sqrt(low * high)
     axes.errorbar(middle, mean, error, xerr=(middle - low, high - middle), fmt="o", markersize=2.5, linewidth=0.8)
-    axes.set(xscale="log", yscale="log", xlabel="t", ylabel="mean term (bits/dim)")
+    axes.set(xscale="log", yscale="log", xlabel="t", ylabel=f"mean term ({unit})")
     return figure
 
 

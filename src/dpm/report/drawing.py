@@ -28,7 +28,8 @@ def draw(entry: FigureEntry, results: Results, claims: Mapping[str, Claim]) -> b
 
 def _runs(entry: FigureEntry, results: Results) -> list[Run]:
     if entry.arrays:
-        return [run for run in results.runs if run.name == entry.arrays]
+        named = {run.name: run for run in results.runs}
+        return [named[name] for name in entry.wanted] if named.keys() >= set(entry.wanted) else []
     folders = [entry.seeds] if entry.seeds else [folder for pattern in entry.records for folder in results.folders(pattern)]
     runs = [run for folder in folders for run in results.of(folder)]
     common_tier(runs)
@@ -36,8 +37,8 @@ def _runs(entry: FigureEntry, results: Results) -> list[Run]:
 
 
 def _given(entry: FigureEntry, runs: list[Run]) -> Any:
-    """What the entry asks for: records, the arrays of every seed, or those of one run."""
+    """What the entry asks for: records, the arrays of every seed, or those of the named runs together."""
     if entry.records:
         return [run.record for run in runs]
     arrays = [load_arrays(run.arrays) for run in runs]
-    return arrays if entry.seeds else arrays[0]
+    return arrays if entry.seeds else {key: array for of_run in arrays for key, array in of_run.items()}

@@ -11,7 +11,7 @@
     sweeps       list of {title, folders: [patterns below results/], settings: {protocol key: column label}}: a table of the
                  first claim's quantity
     figures      list of {_target_: dpm.figures...., caption, and one of
-                   arrays: <folder>/seed<k>    the function gets the arrays of this run
+                   arrays: <folder>/seed<k>    the function gets the arrays of this run; of several, if it is a list
                    seeds: <folder>             the function gets a list: the arrays of each seed
                    records: [patterns]         the function gets a list: the records in all folders that match
                  and, optionally, name: of the file, options: {...} more arguments (claim: an id becomes the Claim)}
@@ -61,16 +61,21 @@ class FigureEntry:
     target: str
     suffix: str
     caption: str
-    arrays: str = ""
+    arrays: str | Sequence[str] = ()
     seeds: str = ""
     records: Sequence[str] = ()
     name: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
+    def wanted(self) -> Sequence[str]:
+        """The runs whose arrays the function gets."""
+        return [self.arrays] if isinstance(self.arrays, str) else self.arrays
+
+    @property
     def file(self) -> str:
         """<paper>/<experiment>/<name>.png, or .gif for an animation."""
-        source = self.arrays or self.seeds or self.records[0]
+        source = self.seeds or [*self.wanted, *self.records][0]
         return "/".join([*source.split("/")[:2], (self.name or self.target.rsplit(".", 1)[1]) + self.suffix])
 
 

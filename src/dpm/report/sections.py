@@ -22,22 +22,19 @@ VERDICT_HEADER = ("paper", "ours ± stderr (seeds × n)", "ceiling", "oracle", "
 
 def summary(pages: Sequence[Page], rows: Sequence[Row], link: Link) -> str:
     """The table paper | ours | ceiling | oracle | verdict, grouped by the papers' tables."""
-    home = {page.home: page for page in pages}
+    page_of = {folder: page for page in pages for folder in page.experiments}
     parts = []
     for (name, source), group in groupby(rows, lambda row: (row.claim.id.split("/")[0], row.claim.source)):
-        cells = [(f"[{row.label}]({link(home[row.folder])})", *row.cells) for row in group]
+        cells = [(f"[{row.label}]({link(page_of[row.folder])})", *row.cells) for row in group]
         parts += [f"**{PAPERS.get(name, name)}, {source}**", table(("claim", *VERDICT_HEADER), cells, "lrrrrl")]
     return document(*parts)
 
 
 def reading(rows: Sequence[Row], claims: Claims) -> str:
     """What the words mean, and how many numbers each of them stands for."""
-    kinds = Counter(
-        "setting" if c.setting else "quoted" if c.reference else "derived" if c.tag == "D" else "result"
-        for c in claims.values()
-    )
-    words = Counter(row.verdict.word for row in rows if row.verdict)
-    words["pending"] += kinds["result"] - len(rows)
+    kinds = Counter(kind(claim) for claim in claims.values())
+    words = Counter(row.verdict.word for row in rows if row.verdict and kind(row.claim) == "result")
+    words["pending"] += kinds["result"] - words.total()
     return document(
         f"The registry holds {len(claims)} numbers: {kinds['result']} results of the two papers, {kinds['quoted']} of other "
         f"people's models that they quote, {kinds['setting']} settings of their recipes, and {kinds['derived']} numbers that "
@@ -52,8 +49,14 @@ def reading(rows: Sequence[Row], claims: Claims) -> str:
         "estimate*, the examples are all there are, and it is that of the sampled terms. In parentheses behind a verdict "
         "stands the gap, ours minus paper. The *ceiling* is what no model can exceed with this data and this first noise step; "
         "the *oracle* is the best reverse process of the given form for the very schedule in use, computed from the exact "
-        "posterior without any training. Ceiling and oracle are there only where the distribution of the data is known.",
+        "posterior without any training. An oracle is there only where the distribution of the data is known; where it is not, "
+        "the ceiling is that of the bound's edges alone, with every divergence between them at zero.",
     )
+
+
+def kind(claim: Claim) -> str:
+    """What sort of number the registry holds there."""
+    return "setting" if claim.setting else "quoted" if claim.reference else "derived" if claim.tag == "D" else "result"
 
 
 def commands(pages: Sequence[Page], link: Link) -> str:

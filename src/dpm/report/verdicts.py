@@ -38,20 +38,27 @@ class Row:
 
 
 def summary_rows(pages: Sequence[Page], claims: Mapping[str, Claim], results: Results) -> list[Row]:
-    """One row per claim of a page, answered by the page's first experiment."""
-    return [row for page in pages for row in page_rows(page, claims, results) if row.folder == page.home]
+    """One row per claim of a page: that of the experiment which answers it."""
+    rows = ((page, row) for page in pages for row in page_rows(page, claims, results))
+    return [row for page, row in rows if row.folder == answerer(page, row.claim, results)]
 
 
 def page_rows(page: Page, claims: Mapping[str, Claim], results: Results) -> Iterator[Row]:
-    """Every claim of the page with every experiment that measured it; the first experiment also where it is pending."""
+    """Every claim of the page with every experiment that measured it, and one that is to answer it where it is pending."""
     for claim, label in page.claims.items():
         for folder, experiment in page.experiments.items():
             runs = results.of(folder)
             tier, found = common_tier(runs), answering(claims[claim], runs)
             shown = found or selected([run.record for run in runs], claims[claim].quantity, page.protocol)
-            word = verdict(claims[claim], found, tier) if found or folder == page.home else None
+            answers = folder == answerer(page, claims[claim], results)
+            word = verdict(claims[claim], found, tier) if answers else None
             if word or shown:
                 yield Row(claims[claim], label, folder, experiment, word, over_seeds(shown) if shown else None)
+
+
+def answerer(page: Page, claim: Claim, results: Results) -> str:
+    """The first experiment of the page that answers the claim, or else the page's first."""
+    return next((folder for folder in page.experiments if answering(claim, results.of(folder))), page.home)
 
 
 def answering(claim: Claim, runs: Sequence[Run]) -> list[Measurement]:
