@@ -20,6 +20,8 @@ help:  ## show this list
 
 reproduce: .venv/.stamp  ## train, evaluate and write the report (results/README.md, report.html, report.pdf)
 	@$(MAKE) --no-print-directory -j2 swiss_roll binary_heartbeat
+	@$(MAKE) --no-print-directory dead_leaves textures
+	@if $(BIN)/python experiments/download.py mnist --check; then $(MAKE) --no-print-directory mnist; fi
 	@if $(BIN)/python experiments/download.py cifar10 --check; then $(MAKE) --no-print-directory cifar10; fi
 	$(BIN)/python experiments/report.py
 
@@ -27,7 +29,11 @@ swiss_roll binary_heartbeat: .venv/.stamp  # seed 0 is trained here, the others 
 	$(BIN)/python experiments/train.py experiment=sohl_dickstein_2015/$@ seed=0
 	$(BIN)/python experiments/evaluate.py -m experiment=sohl_dickstein_2015/$@ seed=$(SEEDS)
 
-cifar10: .venv/.stamp  # the shipped weights on all test images, where the images are
+dead_leaves textures mnist: .venv/.stamp  # the shipped weights on all test images
+	$(BIN)/python experiments/evaluate.py experiment=sohl_dickstein_2015/$@
+
+cifar10: .venv/.stamp  # of both papers
+	$(BIN)/python experiments/evaluate.py experiment=sohl_dickstein_2015/cifar10
 	$(BIN)/python experiments/evaluate.py experiment=ho_2020/cifar10_bound
 
 swiss_roll: SEEDS = 0,1,2,3,4
@@ -64,4 +70,4 @@ lock:  ## bring requirements.lock to the newest versions that pyproject.toml all
 	@$(BIN)/python $(PIP_INSTALL) --no-deps --no-build-isolation -e .
 	@touch $@
 
-.PHONY: help reproduce swiss_roll binary_heartbeat cifar10 test clean lock
+.PHONY: help reproduce swiss_roll binary_heartbeat dead_leaves textures mnist cifar10 test clean lock

@@ -74,7 +74,7 @@ def paths(root: Path, name: str) -> list[Path]:
     if len(found) != UIUC[name]:
         raise UserError(
             f"{root}: {len(found)} of {UIUC[name]} images in folder {name}*; put the UIUC texture data set's T01 to T04 "
-            "there (see conf/data/uiuc_bark.yaml), or use the textures that come with the project (data=textures)"
+            "there (see conf/data/uiuc_bark.yaml), or take sohl_dickstein_2015/textures, which needs no files"
         )
     return found
 
