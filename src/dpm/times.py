@@ -6,6 +6,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
+from dpm.errors import UserError
 from dpm.image_model import GaussianImages
 from dpm.reverse import Reverse
 
@@ -32,7 +33,10 @@ class AsLinear(Times):
     def masses(self, reverse: Reverse, first: int) -> Tensor:
         known = self.known.setdefault(reverse, {})
         if first not in known:
-            known[first] = as_linear(reverse.prediction.model, reverse.process, first)  # type: ignore[attr-defined]
+            model = getattr(getattr(reverse, "prediction", None), "model", None)
+            if not isinstance(model, GaussianImages):
+                raise UserError("times as_linear follow the Gaussian model of a linear residual; take uniform times with others")
+            known[first] = as_linear(model, reverse.process, first)
         return known[first]
 
 
