@@ -35,7 +35,9 @@ class AsLinear(Times):
         if first not in known:
             model = getattr(getattr(reverse, "prediction", None), "model", None)
             if not isinstance(model, GaussianImages):
-                raise UserError("times as_linear follow the Gaussian model of a linear residual; take uniform times with others")
+                raise UserError(
+                    "times as_linear follow the Gaussian model of a linear residual; take uniform times with others"
+                )
             known[first] = as_linear(model, reverse.process, first)
         return known[first]
 

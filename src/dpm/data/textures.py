@@ -4,6 +4,7 @@ The bark images of 2015 are folders T01 to T04 of that data set (Lazebnik, Schmi
 pixels in each. They cannot be shipped; their place is $DPM_DATA/uiuc_textures/T01_bark1/*.jpg and so on.
 """
 
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,17 +15,22 @@ import skimage.io
 
 from dpm.errors import UserError
 
+TEXTURES = ("brick", "grass", "gravel")  # all of 512 x 512 pixels
 UIUC = {"T01": 40, "T02": 40, "T03": 40, "T04": 40}  # images in each folder
 
 
 @dataclass(frozen=True)
 class Quarters:
-    """Photographs of scikit-image by name ("grass", "gravel", "brick"), each cut into quarters.
+    """Photographs of scikit-image by name, out of TEXTURES, each cut into quarters.
 
     training: the upper left and lower left quarters of all, then the upper right ones; test: the lower right ones.
     """
 
     names: Sequence[str]
+
+    def __post_init__(self) -> None:
+        if not self.names:
+            raise UserError(f"textures: name one at least of {', '.join(TEXTURES)}")
 
     def __call__(self, folder: Path | str) -> tuple[np.ndarray, np.ndarray]:
         """(3 n, 1, H, W), (n, 1, H, W), 8-bit; the folder is not used: the images come with the package."""
@@ -40,12 +46,9 @@ class Quarters:
 
     @staticmethod
     def image(name: str) -> np.ndarray:
-        try:
-            image: np.ndarray = getattr(skimage.data, name)()
-        except AttributeError as error:
-            raise UserError(f"scikit-image has no image {name!r}; grass, gravel and brick are textures") from error
-        if image.ndim != 2:
-            raise UserError(f"{name} is no grey image; grass, gravel and brick are")
+        if name not in TEXTURES:
+            raise UserError(f"no texture {name!r} comes with scikit-image; there are {', '.join(TEXTURES)}")
+        image: np.ndarray = getattr(skimage.data, name)()
         return image
 
 
@@ -83,7 +86,7 @@ def grey(path: Path) -> np.ndarray:
     """An 8-bit grey image, 480 x 640."""
     try:
         image: np.ndarray = skimage.io.imread(path, as_gray=False)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SyntaxError, struct.error) as error:  # Pillow raises any of these
         raise UserError(f"{path}: not a readable image ({' '.join(str(error).split())[:80]})") from error
     if image.dtype != np.uint8 or image.shape != (480, 640):
         raise UserError(f"{path}: expected 640 x 480 grey levels of 8 bits, got {image.shape} of {image.dtype}")

@@ -350,7 +350,9 @@ class SampledK(SampledTerms):
         null = self.mean(lambda p, x: p.process.prior(x).log_prob(x), reverse, x_0)
         measurements = []
         for name, edges in self.edges.items():
-            prior, reconstruction = (self.mean(part, reverse, x_0) for part in (edges.prior, edges.reconstruction))
+            prior, reconstruction = (
+                float(edge.double().mean()) / scale for edge in edges(reverse, x_0)
+            )  # judges x_0 as a whole
             parts = {"prior": prior, "transitions": transitions, "reconstruction": reconstruction}
             K, ceiling, claims = -sum(parts.values()), -(prior + reconstruction), self.claims.get(name, {})
             about = (stderr, len(x_0), self.unit, self.protocol(result, name))
