@@ -1,0 +1,1 @@
+"""Baselines: models other than diffusion that the papers compare with, fitted to the same data."""
