@@ -66,7 +66,7 @@ def measurements(
 
 
 def gain(diffusion: Path, whole: Measurement) -> list[Measurement]:
-    """K of the diffusion model's record minus `whole`, the log likelihood of the same patches; nothing while there is no record.
+    """K of the diffusion model's record minus `whole`, the log likelihood of the same patches; nothing without that record.
 
     The errors are added as if independent. That of the choice of images, which the two models have in common, mostly cancels.
     """
@@ -118,12 +118,12 @@ def main() -> None:
     parser.add_argument("--experiment", default="sohl_dickstein_2015/dead_leaves")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--reach", type=int, default=4, help="how far the neighbourhood goes, in pixels")
-    parser.add_argument("--components", type=int, default=64)
+    parser.add_argument("--components", type=int, default=32)
     parser.add_argument("--scales", type=int, default=4)
-    parser.add_argument("--features", type=int, default=48)
-    parser.add_argument("--steps", type=int, default=12000, help="of each of the two mixtures")
+    parser.add_argument("--features", type=int, default=32)
+    parser.add_argument("--steps", type=int, default=4000, help="of each of the two mixtures")
     parser.add_argument("--batch-size", type=int, default=2048, help="pixels")
-    parser.add_argument("--rate", type=float, default=0.01)
+    parser.add_argument("--rate", type=float, default=0.02)
     settings = parser.parse_args()
     overrides = [f"experiment={settings.experiment}", f"seed={settings.seed}"]
     with initialize_config_dir(str(Path(__file__).resolve().parents[1] / "conf"), version_base="1.3"):
