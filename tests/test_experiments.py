@@ -1,5 +1,6 @@
 """Every file below conf/ works: experiments train two steps and are evaluated, groups compose and build what they describe."""
 
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import yaml
 
 from dpm import configs, runs
 from dpm.claims import load_claims, verdict
-from dpm.data import files
+from dpm.data import dead_leaves, files, textures
 from dpm.records import Record
 
 CONF = test_runs.ROOT / "conf"
@@ -18,28 +19,66 @@ EXPERIMENTS = sorted(str(path.relative_to(CONF / "experiment").with_suffix("")) 
 GROUPS = [
     (path.parent.name, path.stem) for path in sorted(CONF.glob("*/*.yaml")) if path.parent.name not in ("claims", "experiment")
 ]
-OF_BITS = {  # options that describe binary data; all others compose with the Swiss roll
-    *(("data", "binary_heartbeat"), ("evaluators", "binary_heartbeat"), ("network", "sigmoid_mlp")),
-    *(("process", "binomial"), ("reverse", "binomial")),
+HEARTBEAT, CIFAR, SIMPLE = "sohl_dickstein_2015/binary_heartbeat", "ho_2020/cifar10_bound", "ho_2020/cifar10_simple"
+CIFAR_2015, PUBLISHED = "sohl_dickstein_2015/cifar10", "sohl_dickstein_2015/cifar10_published"
+MNIST, LEAVES = "sohl_dickstein_2015/mnist", "sohl_dickstein_2015/dead_leaves"
+TEXTURES, BARK = "sohl_dickstein_2015/textures", "sohl_dickstein_2015/bark"
+NEEDS = {  # options that only some data, networks or reverse processes go with; all others compose with the Swiss roll
+    HEARTBEAT: {
+        *(("data", "binary_heartbeat"), ("evaluators", "binary_heartbeat"), ("network", "sigmoid_mlp")),
+        *(("process", "binomial"), ("reverse", "binomial")),
+    },
+    CIFAR: {
+        *(("data", "cifar10"), ("network", "laptop_unet"), ("prediction", "linear_residual")),
+        *(("evaluators", "ddpm"), ("validation", "sampled")),
+    },
+    SIMPLE: {("network", "unet")},  # without an output for the variance
+    CIFAR_2015: {
+        *(("data", "cifar10_standardized"), ("network", "multiscale"), ("prediction", "whitened_residual")),
+        *(("evaluators", "cifar10_2015"), ("validation", "sampled_K"), ("objective", "image_bound")),
+    },
+    MNIST: {
+        *(("data", "mnist_standardized"), ("network", "dense_2015")),
+        *(("evaluators", "mnist_2015"), ("evaluators", "images_2015")),
+    },
+    LEAVES: {("data", "dead_leaves"), ("network", "convolutions_2015"), ("evaluators", "dead_leaves")},
+    TEXTURES: {("data", "textures"), ("evaluators", "textures")},
+    BARK: {("data", "uiuc_bark")},
 }
-OF_IMAGES = {
-    *(("data", "cifar10"), ("network", "laptop_unet"), ("prediction", "linear_residual")),
-    *(("evaluators", "ddpm"), ("validation", "sampled")),
+OUTPUTS = {  # mean and variance; a bit's logit
+    **{test_runs.ROLL: (4,), HEARTBEAT: (20,), CIFAR: (6, 32, 32), SIMPLE: (3, 32, 32), CIFAR_2015: (6, 32, 32)},
+    **{MNIST: (2, 28, 28), LEAVES: (2, 64, 64), TEXTURES: (2, 64, 64), BARK: (2, 64, 64)},
 }
-HEARTBEAT, CIFAR = "sohl_dickstein_2015/binary_heartbeat", "ho_2020/cifar10_bound"
-SIMPLE = "ho_2020/cifar10_simple"
-FIXED_VARIANCE = {("network", "unet")}  # images too, but without an output for the variance
-OUTPUTS = {test_runs.ROLL: (4,), HEARTBEAT: (20,), CIFAR: (6, 32, 32), SIMPLE: (3, 32, 32)}  # mean and variance; a bit's logit
-SMALLER = {SIMPLE: ["reverse.network.network.ch=32"], CIFAR: ["reverse.network.network.network.ch=32"]}  # the same in seconds
-TINY = ["training.steps=2", "training.batch_size=8", "training.log_every=1", "training.validate_every=2"]
-TINY += ["validation_examples=16", "examples=64"]
+NETWORK = "reverse.network.network"
+PATHWAYS = [f"{NETWORK}.lower.pathways.convolutions.features=4", f"{NETWORK}.upper.inputs=8"]
+CONVOLUTIONS = [f"{NETWORK}.lower.features=4", f"{NETWORK}.upper.inputs=4"]
+ALL_TERMS = ["T=30", "examples=4"]
+SMALLER = {  # the same in seconds
+    SIMPLE: [f"{NETWORK}.ch=32"],
+    CIFAR: [f"{NETWORK}.network.ch=32"],
+    CIFAR_2015: PATHWAYS,
+    PUBLISHED: PATHWAYS,
+    LEAVES: CONVOLUTIONS,
+    TEXTURES: CONVOLUTIONS + ALL_TERMS,
+    BARK: CONVOLUTIONS + ALL_TERMS,
+}
+TINY = ["training={steps:2,batch_size:8,log_every:1,validate_every:2}", "validation_examples=16", "examples=64"]
+
+
+@cache
+def grey(*shape: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
 
 
 @pytest.fixture(autouse=True)
 def small_image_sets(monkeypatch: pytest.MonkeyPatch) -> None:
     """Random images in place of the files, which a machine need not have and which take seconds to go through."""
-    grey = np.random.default_rng(0).integers(0, 256, (2200, 3, 32, 32), np.uint8)
-    monkeypatch.setattr(files, "cifar10", lambda folder: (grey[:2100], grey[2100:]))
+    cifar, mnist, leaves = grey(2200, 3, 32, 32), grey(10200, 1, 28, 28), grey(60, 1, 128, 128)
+    monkeypatch.setattr(files, "cifar10", lambda folder: (cifar[:2100], cifar[2100:]))
+    monkeypatch.setattr(files, "mnist", lambda folder: (mnist[:10100], mnist[10100:]))
+    monkeypatch.setattr(dead_leaves.DeadLeaves, "__call__", lambda self, folder: (leaves[:40] / 1, leaves[40:] / 1))
+    monkeypatch.setattr(textures, "paths", lambda root, name: [root / name] * textures.UIUC[name])
+    monkeypatch.setattr(textures, "grey", lambda path: grey(128, 128))
 
 
 @pytest.mark.slow
@@ -75,11 +114,20 @@ def test_an_experiment_has_every_tier_and_says_what_it_is(tmp_path: Path, experi
     assert head[1].startswith("# ")
 
 
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_shipped_weights_are_small(tmp_path: Path, experiment: str) -> None:
+    """Those in half precision, every size as configured: below 8 MB, so that results stay a part of the repository."""
+    run = test_runs.configured(tmp_path, experiment=experiment)
+    if run.config["shipped"] == "float16" and experiment.startswith("sohl_dickstein_2015/"):
+        tensors = runs.rounded(run.reverse(), "float16")
+        assert sum(t.numel() for t in tensors.values() if t.dtype == torch.float16) > 1e5
+        assert sum(t.nbytes for t in tensors.values()) < 8e6
+
+
 @pytest.mark.parametrize(("group", "option"), GROUPS)
 def test_a_group_composes_and_builds(tmp_path: Path, group: str, option: str) -> None:
     """Every option in the place of the default one, in an experiment that gives it what it refers to."""
-    needs = {HEARTBEAT: OF_BITS, CIFAR: OF_IMAGES, SIMPLE: FIXED_VARIANCE}
-    experiment = next((name for name, options in needs.items() if (group, option) in options), test_runs.ROLL)
+    experiment = next((name for name, options in NEEDS.items() if (group, option) in options), test_runs.ROLL)
     run = test_runs.configured(tmp_path, f"{group}={option}", experiment=experiment)
     for key in ("data", "reverse", "objective", "optimizer", "scheduler", "tracker", "validation", "evaluators"):
         assert configs.build(run.config, key) is not None
@@ -90,5 +138,5 @@ def test_a_group_composes_and_builds(tmp_path: Path, group: str, option: str) ->
 def test_groups_are_files_that_say_what_they_build() -> None:
     for group, option in GROUPS:
         content = yaml.safe_load((CONF / group / f"{option}.yaml").read_text())
-        described = content if "_target_" in content else content.get("bound", {})
+        described = content if "_target_" in content else content.get("bound") or content.get(group, {})  # data may be global
         assert "_target_" in described or "defaults" in content, (group, option)

@@ -1,9 +1,8 @@
 """Bugs that published code contains, re-created one by one, and for each the theorem that it breaks.
 
 A mutant replaces one attribute of the code; its theorem, which the test of that module runs on the code as it is, must fail.
-This is the list of the core and of the Gaussian kernel. The unnormalised Bernoulli posterior and the base rate 0.5 of the
-heartbeat are killed in test_binomial.py, bits/pixel read as bits/dim in test_units.py. Dequantisation noise divided by the
-scale, and a posterior mean of data without its dequantisation noise, belong to the issue that brings dequantised images.
+This is the list of the core, of the Gaussian kernel and of dequantised images. The unnormalised Bernoulli posterior and the
+base rate 0.5 of the heartbeat are killed in test_binomial.py, bits/pixel read as bits/dim in test_units.py.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,10 +11,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import pytest
 import test_bound
 import test_decoders
+import test_evaluators
 import test_gaussian
+import test_images
 import test_objectives
 import test_runs
 import test_sampled
@@ -27,6 +29,7 @@ from torch.distributions import Distribution, kl_divergence
 
 from dpm import bound, checkpoints, schedules, variances
 from dpm.bound import Bound, Edges, transition
+from dpm.data.images import StandardizedImages
 from dpm.decoders import DiscretizedNormal
 from dpm.evaluators import sampled
 from dpm.evaluators.sampled import LinearError
@@ -40,7 +43,7 @@ from dpm.times import stratified
 
 REAL = {name: getattr(bound, name) for name in ("bound", "entropy_edges", "stationary_edges", "decoder_edges")}
 LOAD_NEWEST, ANCESTRAL, EPSILON_X_0 = checkpoints.load_newest, ancestral.ancestral, Epsilon.x_0
-TERM, VISIT = bound.term, sampled.visit
+TERM, VISIT, DIVERGENCE = bound.term, sampled.visit, bound.divergence
 
 
 def T_times_the_mean(self: OneTerm, reverse: Reverse, x_0: Tensor) -> Tensor:
@@ -144,6 +147,19 @@ def noise_at_the_last_step(reverse: Reverse, x_T: Tensor, steps: Any) -> Iterato
     yield from [*walk[1:], reverse(walk[-1], s, t).sample()]
 
 
+def noise_divided_by_the_scale(self: StandardizedImages, grey: np.ndarray, generator: torch.Generator) -> Tensor:
+    """The release, until the end: 1/255 times the standard deviation of pixels on [0, 1] for the noise of unit variance."""
+    g = torch.tensor(grey).double()
+    u = self.grain * (self.std / 255) ** 2 * (torch.rand(g.shape, generator=generator, dtype=torch.float64) - 0.5)
+    return (g + u - self.mean) / self.std
+
+
+def divergence_from_data_without_noise(reverse: Reverse, x_0: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+    """The release before October 2015: x_t comes from the image with its noise, the posterior mean from the one without."""
+    data = test_evaluators.images()
+    return DIVERGENCE(reverse, (data.grey(x_0).round() - data.mean) / data.std, x_t, t)
+
+
 def closed_form(edges: str, schedule: str = "short", mean: float = 0.0, variance: float = 1.0) -> Callable[[], None]:
     return lambda: test_bound.check_closed_form(test_bound.SCHEDULES[schedule], edges, mean, variance)
 
@@ -225,6 +241,21 @@ MUTANTS = [
         "ancestral",
         noise_at_the_last_step,
         test_samplers.check_the_last_step_is_without_noise,
+    ),
+    *(
+        Mutant(f"noise divided by the scale ({name})", StandardizedImages, "standardised", noise_divided_by_the_scale, theorem)
+        for name, theorem in {
+            "its law": test_images.check_the_noise_is_one_grey_level,
+            "unit variance": test_images.check_standardised,
+            "entropy edges": test_images.check_entropy_edges_take_them,
+        }.items()
+    ),
+    Mutant(
+        "posterior mean of data without their noise",
+        bound,
+        "divergence",
+        divergence_from_data_without_noise,
+        test_evaluators.check_the_bound_of_uniform_bytes_is_8_bits,
     ),
     Mutant("examples that meet", bound, "kl_divergence", mean_over_the_batch, test_bound.check_examples_do_not_meet),
 ]

@@ -1,7 +1,7 @@
 """Sampled terms: the estimate is unbiased for all terms on the same examples, and its interval covers them as often as it says.
 
 The truth is exact: at every t the KL is a quadratic in the noise, so that its mean over the noise is the mean over +-1 in
-each direction.
+each direction. On images of known density K approaches the truth from below as 1 / T.
 """
 
 import math
@@ -14,23 +14,35 @@ from torch import Tensor, nn
 
 from dpm import schedules
 from dpm.bound import decoder_edges, entropy_edges, stationary_edges, term
+from dpm.data.images import StandardizedImages
 from dpm.data.synthetic import GaussianData
 from dpm.decoders import Network, Stationary
 from dpm.errors import UserError
 from dpm.evaluators import sampled as estimators
-from dpm.evaluators.bound import AllTerms, all_terms, nats_per_unit
+from dpm.evaluators.bound import AllTerms, all_terms, in_grey_levels, nats_per_unit
 from dpm.evaluators.distortion import Distortion
-from dpm.evaluators.sampled import Control, LinearError, Sampled, SampledK, SampledNLL, sampled, strategy_from, visit
-from dpm.evaluators.samples import ImageSamples
+from dpm.evaluators.sampled import (
+    Control,
+    LinearError,
+    Sampled,
+    SampledK,
+    SampledNLL,
+    linear_error,
+    sampled,
+    strategy_from,
+    visit,
+)
+from dpm.evaluators.samples import ImageSamples, LargeSample
 from dpm.image_model import GaussianImages
-from dpm.predictions import X0
+from dpm.predictions import X0, WhitenedResidual
 from dpm.processes import per_example
 from dpm.processes.gaussian import GaussianDiffusion
 from dpm.reverse import Reverse
 from dpm.reverse.gaussian import GaussianReverse, clipped
+from dpm.runs import initialised
 from dpm.schedules import BetaSchedule
 from dpm.times import Uniform
-from dpm.variances import FixedLarge
+from dpm.variances import FixedLarge, LearnedPosterior
 
 T, SHAPE = 25, (1, 2, 2)
 
@@ -300,9 +312,123 @@ def test_K_by_sampled_terms_is_K_by_all_terms() -> None:
     for one, other in zip(few.measurements, all_of_them, strict=True):
         assert (one.quantity, one.unit, one.protocol["edges"]) == (other.quantity, other.unit, other.protocol["edges"])
         assert one.value == pytest.approx(other.value, abs=4 * math.hypot(one.stderr, 0.3 * other.stderr))
+        assert one.value < one.ceiling == pytest.approx(other.ceiling, rel=1e-9)
         if one.parts:
             assert one.parts["prior"] == pytest.approx(other.parts["prior"], rel=1e-9)
             assert one.parts["reconstruction"] == pytest.approx(other.parts["reconstruction"], rel=1e-9)
+
+
+@pytest.mark.parametrize("left", [1, 2, 3])
+def test_the_edges_judge_all_examples_together(left: int) -> None:
+    """Standardised as a whole and not in parts: contrast rises from the first to the last, and the last batch is small."""
+    n = 300 + left
+    x_0 = examples(n, 0.0) * torch.linspace(0.5, 1.5, n).double()[:, None, None, None]
+    x_0 = (x_0 - x_0.mean()) / x_0.std()
+    K = SampledK(edges={"entropy": entropy_edges}, unit="bits", pilot=50, half_width=1.0, passes=1, batch_size=100)
+    measured = K(replace_decoder(model()), GaussianData(), x_0, 0).measurements[0]
+    prior, reconstruction = entropy_edges(model(), x_0)
+    assert measured.parts["prior"] == pytest.approx(prior.mean().item() / math.log(2))
+    assert measured.parts["reconstruction"] == pytest.approx(reconstruction.mean().item() / math.log(2))
+    with pytest.raises(UserError, match="standardise them"):
+        K(replace_decoder(model()), GaussianData(), x_0[:200], 0)
+
+
+# --- images of a known density -------------------------------------------------------------------------------------------
+
+SIDE = 4
+
+
+def texture(height: int, width: int) -> GaussianImages:
+    """Mean 120 and standard deviation 30 grey levels; the larger the detail, the more of it there is."""
+    truth = GaussianImages(1, height, width)
+    frequencies = torch.arange(height)[:, None] / height * 2.8 + torch.arange(width) / width * 1.6
+    truth.variances.copy_(torch.exp(-frequencies))
+    truth.variances.mul_(30**2 / truth.variances.mean())
+    truth.mean.fill_(120)
+    return truth
+
+
+def drawn(truth: GaussianImages, n: int, seed: int) -> np.ndarray:
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.randn(n, *truth.mean.shape, generator=generator, dtype=torch.float64)
+    return truth.image(truth.variances.sqrt() * noise).numpy()
+
+
+def photographs(height: int, width: int, side: int, n: int = 20_000) -> StandardizedImages:
+    truth = texture(height, width)
+    return StandardizedImages(lambda folder: (drawn(truth, n, 1), drawn(truth, 2000, 2)), n // 20, side, 0.0)
+
+
+class BestVariance(nn.Module):
+    """0 for the mean and, for the variance, what the Gaussian model misses on average: the best that it allows."""
+
+    def __init__(self, model: GaussianImages, process: GaussianDiffusion) -> None:
+        super().__init__()
+        self.error, self.process = [lambda t: model.error(process, t)], process
+
+    def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
+        _, sigma = self.process.schedule(t)
+        z = per_example((self.error[0](t) / sigma.square()).log(), x_t)
+        return torch.cat([torch.zeros_like(x_t), z.expand_as(x_t)], 1)
+
+
+def linear(data: StandardizedImages, T: int) -> GaussianReverse:
+    """The best linear reverse process of the training images."""
+    process, gaussian = GaussianDiffusion(schedules.geometric(T, 1e-4, 1e-3)), GaussianImages(*data.tiles(data.test).shape[1:])
+    network = BestVariance(gaussian, process)
+    return initialised(GaussianReverse(process, network, WhitenedResidual(gaussian), LearnedPosterior(), Stationary()), data)
+
+
+def test_K_of_gaussian_images_approaches_their_log_likelihood_as_1_over_T() -> None:
+    """From grey levels to bits/pixel and back: standardised, fitted, bounded, and compared with the density that drew them."""
+    data, truth = photographs(SIDE, SIDE, SIDE), texture(SIDE, SIDE)
+    x_0, gaps = data.held_out(2000), []
+    c = truth.coefficients(data.grey(x_0))
+    density = -(c.square() / truth.variances + torch.log(2 * math.pi * truth.variances)).flatten(1).sum(1).mean().item() / 2
+    bits = density / SIDE**2 / math.log(2)  # of grey levels
+    settings = {"pilot": 400, "half_width": 5e-4, "passes": 4, "batch_size": 1000, "control": linear_error}
+    evaluate = SampledK(edges={"stationary": stationary_edges}, unit="bits/pixel", also=[in_grey_levels], **settings)
+    for T in (50, 200):
+        K, _, grey = evaluate(linear(data, T), data, x_0, 0).measurements
+        assert K.stderr < 1e-3
+        assert grey.value == pytest.approx(math.log2(data.std) - K.value)
+        assert K.value < K.ceiling
+        gaps.append(bits - -grey.value)
+        assert gaps[-1] > 3 * K.stderr  # below the truth
+    assert gaps[1] < 0.006
+    assert gaps[0] / gaps[1] == pytest.approx(4, rel=0.25)
+
+
+def test_a_large_sample_has_the_texture_of_the_small_patches() -> None:
+    """Fitted to 8 x 8, drawn at 32 x 32: neighbours in rows and in columns covary as the model of that size says."""
+    data, whole = photographs(8, 8, 8, 4000), drawn(texture(40, 40), 2, 3)
+    reverse = linear(data, 40)
+    data.train = whole
+    arrays = [LargeSample(side=32, steps=40)(reverse, data, data.held_out(3), seed).arrays for seed in (*range(5), 0)]
+    for images in arrays:
+        assert np.array_equal(images["training"], whole[0, :, :32, :32].round().clip(0, 255))
+        assert {name: (image.dtype, image.shape) for name, image in images.items()} == dict.fromkeys(
+            ("sample", "training"), (np.dtype(np.uint8), (1, 32, 32))
+        )
+    assert np.array_equal(arrays[0]["sample"], arrays[5]["sample"])
+    assert not np.array_equal(arrays[0]["sample"], arrays[1]["sample"])
+    found = covariances(np.concatenate([images["sample"] for images in arrays[:5]]).astype(float))
+    expected = covariances(drawn(texture(8, 8).resized(32, 32), 400, 5)[:, 0])
+    assert found == pytest.approx(expected, abs=0.12 * expected["none"])
+    assert expected["rows"] > expected["columns"] + 0.12 * expected["none"]
+
+
+def covariances(images: np.ndarray) -> dict[str, float]:
+    d = images - images.mean()
+    pairs = {"none": (d, d), "rows": (d[:, 1:], d[:, :-1]), "columns": (d[..., 1:], d[..., :-1])}
+    return {name: float((a * b).mean()) for name, (a, b) in pairs.items()}
+
+
+@pytest.mark.parametrize(("side", "steps"), [(0, 5), (4, 1)])
+def test_large_samples_refuse_what_cannot_be_meant(side: int, steps: int) -> None:
+    with pytest.raises(UserError, match=f"side={side}, steps={steps}") as error:
+        LargeSample(side, steps)
+    assert "\n" not in str(error.value)
 
 
 def test_memory_is_one_batch() -> None:
