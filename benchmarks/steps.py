@@ -78,10 +78,12 @@ def arrays_of(rows: Iterable[Measurement], grids: dict[tuple[str, int], list[int
     arrays = {f"chosen_times_{K}": np.array(grid) for (strides, K), grid in grids.items() if strides == "chosen"}
     for strides in dict.fromkeys(name for name, _ in grids):
         own = [m for m in rows if m.protocol["strides"] == strides]
+        arrays[f"{strides}_K"] = np.array([m.protocol["K"] for m in own if m.quantity == "nll_bound"])
         for quantity in ("nll_bound", "nll_excess"):
-            curve = [(m.protocol["K"], m.value, m.stderr) for m in own if m.quantity == quantity]
-            for name, values in zip(("K", "mean", "stderr"), zip(*curve, strict=True), strict=False):
-                arrays[f"{strides}_{name if name == 'K' else f'{quantity}_{name}'}"] = np.array(values)
+            curve = np.array([(m.value, m.stderr) for m in own if m.quantity == quantity])
+            arrays |= {
+                f"{strides}_{quantity}_{name}": column for name, column in zip(("mean", "stderr"), curve.T, strict=False)
+            }
     return arrays
 
 

@@ -38,6 +38,11 @@ def arrays(seed: int) -> dict[str, np.ndarray]:
         "oracle_term_mean": term,
         "oracle_term_stderr": np.full(T - 1, 0.002),
         "betas": betas,
+        "entropy_times": np.arange(2, T + 1),
+        "entropy_lower": np.linspace(-18, 4, T - 1),
+        "entropy_truth": np.linspace(-18, 4, T - 1) + term,
+        "entropy_truth_stderr": np.full(T - 1, 0.001),
+        "entropy_upper": np.linspace(-18, 4, T - 1) + 2 * term,
         "curve_step": np.arange(0, 1000, 100),
         "curve_K": 2 - np.exp(-np.arange(10.0)),
     }
@@ -58,6 +63,12 @@ def record(experiment: str, seed: int, K: float, network: str, units: int, beta_
             Measurement("gain_over_null", K + 4.09, 0.011, 10000, "bits", protocol, claims[1], {}, **gains),
             Measurement("oracle_log_likelihood_bound", ceiling - 0.4, 0.01, 10000, "bits", protocol),
             Measurement("gain_over_oracle", K - ceiling + 0.4, 0.004, 10000, "bits", protocol),
+        ]
+    for side, gap in (("upper", 7.9), ("lower", 12.0)):
+        about = {**shared, "side": side}
+        measurements += [
+            Measurement("entropy_gap", gap, 0.015, 10000, "bits", about),
+            Measurement("bounded_share", 1.0, None, 10000, "1", about),
         ]
     budget = {"steps": 20000, "examples": 20480000, "seconds": 361.2, "device": "cpu"}
     hashes = {f"{key}_sha256": sha256(f"{key}{seed}".encode()) for key in ("config", "data", "weights")}
