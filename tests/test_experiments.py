@@ -73,10 +73,10 @@ def grey(*shape: int) -> np.ndarray:
 @pytest.fixture(autouse=True)
 def small_image_sets(monkeypatch: pytest.MonkeyPatch) -> None:
     """Random images in place of the files, which a machine need not have and which take seconds to go through."""
-    cifar, mnist, leaves = grey(2200, 3, 32, 32), grey(10200, 1, 28, 28), grey(60, 1, 128, 128)
+    cifar, mnist, leaves = grey(2200, 3, 32, 32), grey(10200, 1, 28, 28), grey(60, 1, 128, 128).astype(np.float32)
     monkeypatch.setattr(files, "cifar10", lambda folder: (cifar[:2100], cifar[2100:]))
     monkeypatch.setattr(files, "mnist", lambda folder: (mnist[:10100], mnist[10100:]))
-    monkeypatch.setattr(dead_leaves.DeadLeaves, "__call__", lambda self, folder: (leaves[:40] / 1, leaves[40:] / 1))
+    monkeypatch.setattr(dead_leaves.DeadLeaves, "__call__", lambda self, folder: (leaves[:40], leaves[40:]))
     monkeypatch.setattr(textures, "paths", lambda root, name: [root / name] * textures.UIUC[name])
     monkeypatch.setattr(textures, "grey", lambda path: grey(128, 128))
 
