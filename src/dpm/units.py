@@ -113,6 +113,7 @@ QUANTITIES = {
     "bounded_share": Meaning("share of times at which a bound holds, errors allowed for"),
     "nll": Meaning("-log p(x_0) of 8-bit data", NEGATIVE, GREY_LEVELS, LOWER),
     "nll_bound": Meaning("L >= -log p(x_0) of 8-bit data, 2020 eq. 5", NEGATIVE, GREY_LEVELS, LOWER),
+    "nll_excess": Meaning("L on some of the steps minus L on all, same images and noise", NEGATIVE, NO_SCALE, LOWER),
     "nll_gap": Meaning("test minus train", NEGATIVE, NO_SCALE, LOWER),
     "rate": Meaning("L_1 + ... + L_T, KL terms, 2020 section 4.3", NEGATIVE, NO_SCALE),
     "distortion": Meaning("L_0, 2020 section 4.3", NEGATIVE, GREY_LEVELS),
