@@ -187,6 +187,7 @@ DAMAGE: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
     "empty": ("jpg", lambda content: b""),
     "half of a png": ("png", lambda content: content[: len(content) // 2]),
     "half of a jpg": ("jpg", lambda content: content[: len(content) // 2]),
+    "two bytes": ("jpg", lambda content: content[:2]),
     "no header": ("jpg", lambda content: content[:11]),
     "another size": ("png", lambda content: content[:18] + b"\7" + content[19:]),  # and the header's old checksum
 }
