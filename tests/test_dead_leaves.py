@@ -10,6 +10,7 @@ from scipy.integrate import quad
 from scipy.stats import kstest
 
 from dpm import seeds
+from dpm.data import dead_leaves
 from dpm.data.dead_leaves import WHITE, DeadLeaves, frontmost
 from dpm.errors import UserError
 
@@ -66,10 +67,11 @@ def test_an_image_is_a_function_of_seed_set_and_number_however_many_are_made() -
 
 def test_no_two_images_share_a_disc_or_noise() -> None:
     """Training, test and other seeds: the largest correlation among all images is one of independent images."""
-    images = np.concatenate([a for seed in range(3) for a in generate(leaves(n_training=20, n_test=20, seed=seed, r_max=2.0))])
+    images = np.concatenate(
+        [a for seed in range(3) for a in generate(leaves(n_training=9, n_test=9, side=64, seed=seed, r_max=2.0))]
+    )
     correlations = np.corrcoef(images.reshape(len(images), -1))[np.triu_indices(len(images), 1)]
-    pixels_per_leaf = 2 * math.pi * 2**2
-    assert abs(correlations).max() < 5 * math.sqrt(pixels_per_leaf) / 24
+    assert abs(correlations).max() < 5 * math.sqrt(2 * math.pi * 2**2) / 64  # a leaf's pixels count as one
 
 
 def test_the_images_are_made_once_and_cannot_be_written_to() -> None:
@@ -120,6 +122,22 @@ def test_every_pixel_is_covered() -> None:
     grey = source.leaves(np.random.default_rng(0))
     assert ((grey >= 0) & (grey <= WHITE)).all()
     assert len(np.unique(grey)) > 80**2 / (4 * math.pi)
+
+
+def test_what_is_drawn_later_lies_behind_all_that_was_drawn_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The leaves of an image that takes several draws of discs are those of all its discs at once."""
+    drawn: list[tuple[np.ndarray, ...]] = []
+
+    def recorded(x: np.ndarray, y: np.ndarray, r: np.ndarray, side: int) -> np.ndarray:
+        drawn.append((x, y, r))
+        return frontmost(x, y, r, side)
+
+    monkeypatch.setattr(dead_leaves, "frontmost", recorded)
+    grey = leaves(side=60, r_min=0.8, r_max=3.0).leaves(np.random.default_rng(0))
+    assert len(drawn) > 2
+    front = brute_force(*(np.concatenate(parts) for parts in zip(*drawn, strict=True)), 60)
+    pairs = set(zip(front.ravel().tolist(), grey.ravel().tolist(), strict=True))
+    assert len(pairs) == len(np.unique(front)) == len(np.unique(grey))
 
 
 @pytest.mark.parametrize("noise", [0.0, 4.0, 30.0])
