@@ -14,10 +14,12 @@ from dpm.decoders import Stationary
 from dpm.errors import UserError
 from dpm.objectives.one_term import OneTerm
 from dpm.objectives.simple import Simple
+from dpm.objectives.weighted import Weighted
 from dpm.predictions import X0, Epsilon, ForwardPerturbation, Mean, Prediction, Velocity
 from dpm.processes.gaussian import GaussianDiffusion
 from dpm.reverse.gaussian import GaussianReverse
-from dpm.variances import FixedLarge, SigmoidPerturbation, Variance
+from dpm.times import stratified
+from dpm.variances import FixedLarge, FixedSmall, LearnedPosterior, SigmoidPerturbation, Variance
 
 T = 4
 DATA = GaussianData(dimensions=test_bound.D)
@@ -94,3 +96,29 @@ def test_simple_regresses_the_half_of_the_output_that_is_the_mean(prediction: Pr
 def test_simple_refuses_a_prediction_that_has_no_target() -> None:
     with pytest.raises(UserError, match="ForwardPerturbation has none"):
         Simple()(reverse(0.0, ForwardPerturbation()), DATA.batch(4, 0, 0))
+
+
+def test_weighted_terms_are_the_square_error_of_the_velocity() -> None:
+    """With the variance beta-tilde, and for the same times and noise: |v - v_theta|^2, t = 2..T."""
+    p, x_0 = reverse(0.3, Velocity(), FixedSmall()), DATA.batch(12, 0, 0)
+    torch.manual_seed(3)
+    losses = Weighted()(p, x_0)
+    torch.manual_seed(3)
+    t, _ = stratified(torch.ones(T - 1, dtype=torch.float64), 12, 2)
+    v = p.prediction.target(p.process, x_0, p.process.marginal(x_0, t).rsample(), t)
+    assert set(t.tolist()) == {2, 3, 4}
+    assert torch.allclose(losses, (v - 0.3).square().sum(1), rtol=1e-9)
+
+
+def test_weights_do_not_move_the_best_variance() -> None:
+    """Where there is one transition, the weighted loss is the bound's term times a number, whatever the learned variance."""
+    x_0, q = DATA.batch(8, 0, 0), GaussianDiffusion(schedules.linear(2, 0.05, 0.4))
+    ratios = []
+    for value in (-0.5, 0.0, 0.5):  # of the velocity and of z
+        p = GaussianReverse(q, Output(value, 2), Velocity(), LearnedPosterior(), Stationary())
+        torch.manual_seed(0)
+        weighted = Weighted()(p, x_0)
+        torch.manual_seed(0)
+        prior, reconstruction = stationary_edges(p, x_0)
+        ratios.append((OneTerm(stationary_edges)(p, x_0) - prior - reconstruction) / weighted)
+    assert torch.allclose(torch.stack(ratios), ratios[0][0], rtol=1e-9)

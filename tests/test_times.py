@@ -14,12 +14,13 @@ from torch import Tensor, nn
 from dpm import schedules
 from dpm.bound import bound, decoder_edges, draw, term
 from dpm.decoders import Network
+from dpm.errors import UserError
 from dpm.image_model import GaussianImages
 from dpm.objectives.one_term import OneTerm
 from dpm.predictions import LinearResidual
 from dpm.processes.gaussian import GaussianDiffusion
 from dpm.reverse.gaussian import GaussianReverse
-from dpm.times import AsLinear, Times, Uniform, stratified
+from dpm.times import AsLinear, NoiseLevels, Times, Uniform, stratified
 from dpm.variances import LearnedPosterior
 
 T, SHAPE, D = 6, (1, 1, 2), 2
@@ -161,6 +162,26 @@ def test_linear_times_follow_the_terms_of_the_model(first: int) -> None:
     ratio = (q - 0.1 / n) / terms
     assert torch.allclose(ratio, (0.9 / terms.sum()).expand(n), rtol=1e-9)
     assert terms.max() > 100 * terms.min()
+
+
+@pytest.mark.parametrize("first", [1, 2])
+def test_noise_levels_are_a_bell_around_the_median(first: int) -> None:
+    """q = 0.9 bell / sum of bell + 0.1 / number, with its top where sigma / alpha is nearest to the median."""
+    p = reverse(steps=200, beta_T=0.1)
+    q, n = NoiseLevels(0.6, 0.5).masses(p, first), 201 - first
+    assert (q.shape, q.dtype) == ((n,), torch.float64)
+    assert q.sum().item() == pytest.approx(1, rel=1e-12)
+    alpha, sigma = p.process.schedule(torch.arange(first, 201))
+    log_r = (sigma / alpha).log()
+    assert q.argmax() == (log_r - math.log(0.6)).abs().argmin()
+    bell = torch.distributions.Normal(math.log(0.6), 0.5).log_prob(log_r).exp()
+    assert torch.allclose((q - 0.1 / n) / (q - 0.1 / n).sum(), bell / bell.sum(), rtol=1e-9)
+
+
+@pytest.mark.parametrize(("median", "spread"), [(0.0, 1.0), (1.0, 0.0), (-1.0, 1.0)])
+def test_noise_levels_refuse_what_has_no_logarithm(median: float, spread: float) -> None:
+    with pytest.raises(UserError, match="median > 0"):
+        NoiseLevels(median, spread)
 
 
 def test_linear_times_are_computed_once_for_each_reverse_process(monkeypatch) -> None:

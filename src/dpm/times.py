@@ -21,6 +21,21 @@ class Uniform(Times):
         return torch.ones(len(reverse.process.schedule) - first + 1, dtype=torch.float64)
 
 
+class NoiseLevels(Times):
+    """q(t) proportional to exp(-(log(sigma_t / alpha_t) - log median)^2 / 2 spread^2), mixed with a tenth of the uniform."""
+
+    def __init__(self, median: float, spread: float) -> None:
+        if not (median > 0 and spread > 0):
+            raise UserError(f"noise levels: median > 0 and spread > 0 must hold, got {median=}, {spread=}")
+        self.median, self.spread = median, spread
+
+    def masses(self, reverse: Reverse, first: int) -> Tensor:
+        schedule = reverse.process.schedule
+        alpha, sigma = (c.detach().double() for c in schedule(torch.arange(first, len(schedule) + 1)))
+        q = (-((sigma / alpha / self.median).log() / self.spread).square() / 2).exp()
+        return 0.9 * q / q.sum() + 0.1 / len(q)
+
+
 class AsLinear(Times):
     """`as_linear` for the Gaussian model of the data that the prediction of the reverse process holds.
 
