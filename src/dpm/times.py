@@ -32,7 +32,7 @@ class NoiseLevels(Times):
     def masses(self, reverse: Reverse, first: int) -> Tensor:
         schedule = reverse.process.schedule
         alpha, sigma = (c.detach().double() for c in schedule(torch.arange(first, len(schedule) + 1)))
-        q = (-((sigma / alpha / self.median).log() / self.spread).square() / 2).exp()
+        q: Tensor = (-((sigma / alpha / self.median).log() / self.spread).square() / 2).exp()
         return 0.9 * q / q.sum() + 0.1 / len(q)
 
 

@@ -23,4 +23,5 @@ class Weighted:
         t, _ = stratified(self.times.masses(reverse, 2).to(x_0.device), len(x_0), 2)
         (alpha, sigma), (before, sigma_before) = process.schedule(t), process.schedule(t - 1)
         w = 2 / ((before * sigma / sigma_before).square() - alpha.square())
-        return w.to(x_0.dtype) * term(reverse, x_0, draw(process, x_0, t), t)
+        loss: Tensor = w.to(x_0.dtype) * term(reverse, x_0, draw(process, x_0, t), t)
+        return loss
