@@ -336,6 +336,23 @@ def test_autocast_keeps_the_type_of_x_and_weights_in_float32(precision: str) -> 
         assert parameter.dtype == parameter.grad.dtype == torch.float32
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("memory_format", ["channels_last", "contiguous_format"])
+def test_autocast_takes_the_memory_format_through_the_network(memory_format: str) -> None:
+    network, (x, t), inside = awake(tiny()), batch(2), []
+    expected = network(x, t)
+    network.input.register_forward_hook(lambda module, inputs, output: inside.extend([*inputs, output]))
+    output = Autocast(network, "float32", memory_format)(x.to(memory_format=torch.channels_last), t)
+    assert all(tensor.is_contiguous(memory_format=getattr(torch, memory_format)) for tensor in inside)
+    assert torch.allclose(output, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("memory_format", ["contiguous", "preserve_format", ""])
+def test_other_memory_formats_are_refused(memory_format: str) -> None:
+    with pytest.raises(UserError, match=f"channels_last or contiguous_format, not {memory_format}"):
+        Autocast(tiny(), "float32", memory_format)
+
+
 @pytest.mark.parametrize("precision", ["float16", "float64", "int32", "Tensor", "half a byte"])
 def test_other_precisions_are_refused(precision: str) -> None:
     with pytest.raises(UserError, match=f"precision is float32 or bfloat16, not {precision}") as error:
