@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from dpm import schedules
 from dpm.bound import bound
+from dpm.data.dead_leaves import DeadLeaves
 from dpm.data.synthetic import GaussianData
 from dpm.decoders import Network
 from dpm.image_model import GaussianImages, resized
@@ -380,30 +381,58 @@ def exponential(height: int, width: int, lengths: tuple[float, float] = (1.0, 0.
     return model
 
 
-def miss(height: int, width: int, factor: float = 2) -> Tensor:
+def miss(height: int, width: int, factor: float, lengths: tuple[float, float]) -> Tensor:
     """How far the prediction for `factor` times the size is off, relative, for each cosine."""
-    larger = round(factor * height), round(factor * width)
-    return exponential(height, width).resized(*larger).variances[0] / exponential(*larger).variances[0] - 1
+    other = round(factor * height), round(factor * width)
+    return exponential(height, width, lengths).resized(*other).variances[0] / exponential(*other, lengths).variances[0] - 1
 
 
-def test_the_spectrum_of_a_stationary_process_is_found_at_twice_the_size() -> None:
-    """Within 3 % at 64 x 48 pixels; what is missing are correlations across the border, a share that halves with the size."""
-    coarse, fine = miss(32, 24), miss(64, 48)
-    assert fine.abs().max() < 0.03
-    assert fine.square().mean() / coarse.square().mean() == pytest.approx(1 / 4, rel=0.05)
-    assert miss(64, 48, 1.5).abs().max() < 0.03
-    assert miss(64, 48, 0.5).abs().max() < 0.06
+def test_what_the_border_takes_from_the_spectrum() -> None:
+    """v = S - (H' + H / sin theta) / n, at k = 0 without the second one, and for long correlations that is nearly S^2 / n."""
+    n, length, d = 128, 4.0, torch.arange(1, 400).double()
+    variances = exponential(n, 1, (length, 1.0)).variances[0, :, 0]
+    c, theta = torch.exp(-d / length), math.pi * torch.arange(n)[:, None].double() / n
+    S, H = 1 + 2 * (c * torch.cos(d * theta)).sum(1), 2 * (c * torch.sin(d * theta)).sum(1)
+    bracket = 2 * (d * c * torch.cos(d * theta)).sum(1)
+    bracket[1:] += H[1:] / torch.sin(theta[1:, 0])
+    assert torch.allclose(variances, S - bracket / n, rtol=1e-9)
+    assert bracket[0] == pytest.approx(float(S[0]) ** 2 / 2, rel=0.03)
+    assert torch.allclose(bracket[1:20], S[1:20] ** 2, rtol=0.1)
 
 
-def test_white_noise_stays_white_noise_and_other_spectra_keep_their_shape() -> None:
-    model = GaussianImages(3, 4, 6)
-    assert torch.equal(model.resized(9, 5).variances, torch.ones(3, 9, 5).double())
-    model.variances.copy_(torch.exp(-torch.arange(4)[:, None] / 4 - torch.arange(6) / 2.0))  # log v linear in the frequency
-    expected = torch.exp(-torch.arange(8)[:, None] / 8 - torch.arange(12) / 4.0).double()
-    twice = model.resized(8, 12).variances[1]
-    assert torch.allclose(twice[:7, :11], expected[:7, :11], rtol=1e-6)
-    assert torch.equal(twice[7], twice[6])  # beyond the highest known frequency
-    assert torch.equal(twice[:, 11], twice[:, 10])
+@pytest.mark.parametrize("lengths", [(1.0, 0.5), (6.0, 3.0)])
+@pytest.mark.parametrize("factor", [2.0, 1.5, 0.5])
+def test_the_spectrum_of_a_stationary_process_is_found_at_another_size(lengths: tuple[float, float], factor: float) -> None:
+    """Within a few per cent for each cosine, wherever correlations reach; the error falls faster than 1 / size."""
+    coarse, fine = (miss(height, width, factor, lengths) for height, width in ((32, 24), (64, 48)))
+    assert fine.abs().max() < (0.012 if lengths[0] == 1 else 0.07)
+    assert fine.square().mean().sqrt() < coarse.square().mean().sqrt() / 2
+
+
+def test_a_pixel_keeps_its_variance() -> None:
+    """In every colour, exactly; white noise, which has no neighbours to lose, stays nearly white."""
+    model = spectral(2.0)
+    for size in ((16, 12), (2, 2), (4, 30), (1, 1)):
+        variances = model.resized(*size).variances
+        assert torch.allclose(variances.mean((1, 2)), model.variances.mean((1, 2)), rtol=1e-12)
+        assert (variances > 0).all()
+    white = GaussianImages(1, 64, 48).resized(128, 192).variances
+    assert torch.allclose(white, torch.ones(1, 128, 192).double(), rtol=0.03)
+
+
+def test_dead_leaves_of_one_size_say_what_larger_ones_are() -> None:
+    """Fitted to 16 x 16 and to 64 x 64 pixels of the same images. A quarter of the size misses no more than a few per cent."""
+    source = DeadLeaves(n_training=60, n_test=1, side=64, exponent=3.0, r_min=1.0, r_max=8.0, noise=2.0, seed=0)
+    images = torch.tensor(source(".")[0]).double()
+    small, large = GaussianImages(1, 16, 16), GaussianImages(1, 64, 64)
+    small.fit(images.unfold(2, 16, 16).unfold(3, 16, 16).reshape(-1, 1, 16, 16))
+    large.fit(images)
+    found, truth = small.resized(64, 64).variances[0], large.variances[0]
+    frequency = torch.hypot(torch.arange(64.0)[:, None], torch.arange(64.0)) / 4
+    for low, high in ((0, 1), (1, 2), (2, 4), (4, 8), (8, 99)):  # in units of the lowest one known
+        band = (frequency >= low) & (frequency < high)
+        error = truth[band].norm() / truth[band].sum() * math.sqrt(2 / len(images))  # of a variance from n draws
+        assert float(found[band].sum() / truth[band].sum()) == pytest.approx(1, abs=0.06 + 2 * float(error))
 
 
 def test_the_same_size_has_the_same_spectrum_and_any_size_the_mean_colour() -> None:
@@ -443,6 +472,15 @@ def test_a_resized_process_is_another_one_for_the_other_size() -> None:
     assert torch.equal(p(x_t, t - 1, t).mean, mean)
     assert p.prediction.model is model
     assert all(torch.equal(before[name], value) for name, value in p.state_dict().items())
+
+
+def test_the_model_inside_of_a_clipped_prediction_is_resized() -> None:
+    model, x_t, t = exponential(8, 6), torch.randn(2, 1, 16, 18).double(), torch.tensor([3, 30])
+    p = clipped(GaussianReverse(Q, Zero(), LinearResidual(model), LearnedPosterior(), Network()))
+    large = resized(p, 16, 18)
+    expected = LinearResidual(model.resized(16, 18)).x_0(Q, torch.zeros_like(x_t), x_t, t).clamp(-1, 1)
+    assert torch.equal(large.predicted(x_t, t), expected)
+    assert p.prediction.prediction.model is model
 
 
 def test_a_process_without_a_model_is_copied() -> None:

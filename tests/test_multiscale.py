@@ -152,6 +152,15 @@ def test_convolutions_take_images_of_any_size() -> None:
     assert not torch.allclose(whole[:, :, 16:20, 8:12], patch[:, :, :4, :4], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize(("height", "width"), [(12, 10), (10, 12), (2, 4)])
+def test_images_that_the_coarsest_squares_do_not_tile_are_refused(height: int, width: int) -> None:
+    network = networks()["convolutions"]
+    assert network(torch.randn(1, C, 12, 4), torch.tensor([5])).shape == (1, 2 * C, 12, 4)
+    with pytest.raises(UserError, match=f"{height} x {width} pixels .* squares of 4") as error:
+        network(torch.randn(1, C, height, width), torch.tensor([5]))
+    assert "\n" not in str(error.value)
+
+
 def test_upper_layers_look_at_one_pixel() -> None:
     layers, x = randomised(multiscale.pointwise(4, 6, 2, 5)), torch.randn(2, 4, 3, 5)
     order = torch.randperm(15)

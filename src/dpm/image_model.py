@@ -78,16 +78,17 @@ class GaussianImages(nn.Module):
 
     @torch.no_grad()
     def resized(self, height: int, width: int) -> "GaussianImages":
-        """The same spectrum and mean colour for images of another size.
+        """The same process on images of another size: its spectrum, its variance per pixel and its mean colour.
 
-        Cosine k of n pixels has frequency k / 2n, and the variance of a stationary texture depends on the frequency alone:
-        log v is interpolated between the known ones, and constant beyond the highest.
+        The variance of a cosine depends on its frequency and, at low ones, on the length of the axis, see `_at_length`. Each
+        colour keeps the mean of its variances, which is the variance of a pixel, exactly.
         """
         other = GaussianImages(len(self.mean), height, width).to(self.mean.device)
-        rows, columns = (
-            _interpolation(new, old).to(self.mean) for new, old in zip((height, width), self.mean.shape[1:], strict=True)
-        )
-        other.variances.copy_((rows @ self.variances.log() @ columns.T).exp())
+        variances = self.variances
+        for length in (width, height):  # the last axis, then the other one
+            variances = _at_length(variances, length).transpose(1, 2)
+        before, after = (v.mean((1, 2), keepdim=True) for v in (self.variances, variances))
+        other.variances.copy_(variances * before / after)
         other.mean.copy_(self.mean.mean((1, 2), keepdim=True).expand_as(other.mean))
         other.colours.copy_(self.colours)
         return other
@@ -139,7 +140,29 @@ def resized(process: Model, height: int, width: int) -> Model:
     return process
 
 
+def _at_length(v: Tensor, new: int) -> Tensor:
+    """Variances (..., n) of the cosines of n pixels -> (..., new): those of `new` pixels of the same stationary process.
+
+    Cosine k of n pixels has the frequency theta = pi k / n. If covariance c(d) has died out at d = n, with spectral density S
+
+        v_k = S(theta) - (H'(theta) + H(theta) / sin theta) / n,   v_0 = S(0) - H'(0) / n,   H = 2 sum_d>0 c(d) sin(d theta),
+
+    because a pixel has no neighbours beyond the border. For c = sigma^2 exp(-d / l), l >> 1, the bracket is S^2 / sigma^2, so
+    that to this order 1 / v = 1 / S + w / (n sigma^2), w = 1/2 at k = 0 and else 1; n sigma^2 is the sum of v. S is even:
+    log S is linear in the squared frequency between the known ones, and constant beyond the highest.
+    """
+    total = v.sum(-1, keepdim=True)
+    S = 1 / (1 / v - _edge(v.shape[-1]).to(v) / total)
+    at_new = (S.log() @ _interpolation(new, v.shape[-1]).to(v).T).exp()
+    return 1 / (1 / at_new + _edge(new).to(v) * v.shape[-1] / (new * total))
+
+
+def _edge(n: int) -> Tensor:
+    """1/2, 1, 1, ..., (n,)."""
+    return torch.ones(n, dtype=torch.float64).index_fill(0, torch.tensor(0), 0.5)
+
+
 def _interpolation(new: int, old: int) -> Tensor:
-    """(new, old): weights of the old frequencies l / 2 old, l = 0..old - 1, at k / 2 new; linear, constant beyond the ends."""
-    position = (torch.arange(new, dtype=torch.float64) * old / new).clamp(max=old - 1)
-    return (1 - (position[:, None] - torch.arange(old, dtype=torch.float64)).abs()).clamp(min=0)
+    """(new, old): weights of the frequencies l / 2 old, l < old, at k / 2 new; linear in their squares, constant at the end."""
+    known, wanted = ((np.arange(n) / n) ** 2 for n in (old, new))
+    return torch.from_numpy(np.stack([np.interp(wanted, known, one) for one in np.eye(old)], 1))

@@ -110,10 +110,11 @@ class Mean(DataPrediction):
         return (output - per_example(step.on_x_t, x_t) * x_t) / per_example(step.on_x_0, x_t)
 
 
-class Clipped(DataPrediction):
+class Clipped(nn.Module, DataPrediction):
     """Another prediction with its x_0 kept in [low, high] (for sampling and evaluation, never for training)."""
 
     def __init__(self, prediction: DataPrediction, low: float = -1.0, high: float = 1.0) -> None:
+        super().__init__()  # a module, so that a model inside of the prediction is found
         self.prediction, self.low, self.high = prediction, low, high
 
     def input(self, q: GaussianDiffusion, x_t: Tensor, t: Tensor) -> Tensor:

@@ -63,13 +63,19 @@ class Parallel(nn.Module):
 
 
 class MultiScaleConvolution(nn.Module):
-    """Means over squares of 1, 2, 4, ... pixels, a 3 x 3 convolution of each, enlarged to full size and added up (D.2.1)."""
+    """Means over squares of 1, 2, 4, ... pixels, a 3 x 3 convolution of each, enlarged to full size and added up (D.2.1).
+
+    Raises UserError unless the largest squares tile the image.
+    """
 
     def __init__(self, inputs: int, outputs: int, scales: int) -> None:
         super().__init__()
         self.convolutions = nn.ModuleList(nn.Conv2d(inputs, outputs, 3, padding=1, bias=k == 0) for k in range(scales))
 
     def forward(self, x: Tensor) -> Tensor:
+        height, width, square = *x.shape[-2:], 2 ** (len(self.convolutions) - 1)
+        if height % square or width % square:
+            raise UserError(f"multi-scale convolutions: {height} x {width} pixels cannot be divided into squares of {square}")
         means = [x]
         for _ in self.convolutions[1:]:
             means.append(F.avg_pool2d(means[-1], 2))
