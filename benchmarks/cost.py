@@ -1,0 +1,414 @@
+"""What a training step and an evaluation cost: the paper's U-Net and the laptop's beside two libraries, on one machine.
+
+    python benchmarks/cost.py [--batch-size 32] [--rounds 9] [--seed 0]
+
+The libraries are diffusers, whose UNet2DModel in the layout of google/ddpm-cifar10-32 is the paper's U-Net too, and
+denoising-diffusion-pytorch, whose Unet of the same width and levels is another network. A training step is that of
+dpm.training: forward, backward, clipping, Adam, moving average. Every network first tries float32 and bfloat16 (autocast) in
+both memory formats and keeps the fastest for training and for evaluation; then all take turns, round after round, together
+with the largest rates of bfloat16 convolutions and matrix products. What is compared is compared within a round. The peak
+memory of a step is that of a process of its own. Writes a record below results/ho_2020/cost.
+
+    pip install -c requirements.lock -e '.[dev,benchmark]'
+"""
+
+import argparse
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from importlib import import_module
+from importlib.metadata import version
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from dpm import app, seeds
+from dpm.errors import UserError
+from dpm.records import Measurement, Record, Scalar, provenance, standard_error
+from dpm.schedulers import warm_up
+from dpm.training import Learner, Plan, fit
+
+ROOT, NAME = Path(__file__).resolve().parents[1], "ho_2020/cost"
+CLAIM = "ho_2020/text/cifar10/steps_per_second"
+SHAPE, T, DROPOUT = (3, 32, 32), 1000, 0.1  # dropout as in the paper; 0 in the laptop's network, which has none
+FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
+PRECISIONS = ("float32", "bfloat16")
+TRIES = 2  # timed calls of a setting, of which the faster counts
+MAPS = ((128, 32), (256, 16), (256, 32), (512, 16))  # (channels, side) of the convolutions among which the peak is sought
+SIDES = (1024, 2048, 4096)  # of the matrices
+SECONDS = 0.5  # for which a peak is sought in each round
+
+Call = Callable[[], object]
+Make = Callable[[], nn.Module]
+
+
+# The networks: (x, t = 1..T) -> output, each with the paper's dropout
+
+
+def ours(name: str) -> nn.Module:
+    """The network of conf/network/<name>.yaml without its own choice of precision and memory format."""
+    config = OmegaConf.load(ROOT / "conf/network" / f"{name}.yaml")
+    network: nn.Module = instantiate(config.network)
+    return network
+
+
+class Diffusers(nn.Module):
+    """The paper's U-Net as diffusers has it: config.json of google/ddpm-cifar10-32. Their times start at 0."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = library("diffusers", "UNet2DModel")(
+            sample_size=32,
+            block_out_channels=(128, 256, 256, 256),
+            down_block_types=("DownBlock2D", "AttnDownBlock2D", "DownBlock2D", "DownBlock2D"),
+            up_block_types=("UpBlock2D", "UpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
+            layers_per_block=2,
+            attention_head_dim=None,
+            downsample_padding=0,
+            flip_sin_to_cos=False,
+            freq_shift=1,
+            norm_eps=1e-6,
+            dropout=DROPOUT,
+        )
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        output: Tensor = self.network(x, t - 1, return_dict=False)[0]
+        return output
+
+
+class DenoisingDiffusionPytorch(nn.Module):
+    """The library's own U-Net at the paper's width and levels: all else as it comes. Another network than the paper's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = library("denoising_diffusion_pytorch", "Unet")(dim=128, dim_mults=(1, 2, 2, 2), dropout=DROPOUT)
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        output: Tensor = self.network(x, t - 1)
+        return output
+
+
+def library(module: str, name: str) -> Any:
+    """What a library has under this name; raises UserError where it is not installed.
+
+    Both import torchvision where there is one, though the networks use nothing of it. A torchvision that was built for CUDA
+    cannot be imported beside a CPU build of torch, because two of its operators are missing: they are declared, without code.
+    """
+    try:
+        return getattr(import_module(module), name)
+    except ImportError as error:
+        raise UserError(f"{error}: pip install -c requirements.lock -e '.[dev,benchmark]'") from error
+    except RuntimeError as error:
+        if "torchvision::nms does not exist" not in str(error):
+            raise
+        for operator in ("nms", "qnms"):
+            torch.library.define(f"torchvision::{operator}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        return getattr(import_module(module), name)
+
+
+NETWORKS: Mapping[str, Make] = {
+    "unet": partial(ours, "unet"),
+    "diffusers": Diffusers,
+    "denoising_diffusion_pytorch": DenoisingDiffusionPytorch,
+    "laptop_unet": partial(ours, "laptop_unet"),
+}
+RIVALS = ("diffusers", "denoising_diffusion_pytorch")  # of `unet`
+
+
+# What is timed
+
+
+@dataclass(frozen=True)
+class Setting:
+    precision: str
+    memory_format: str
+
+
+SETTINGS = tuple(Setting(precision, memory_format) for precision in PRECISIONS for memory_format in FORMATS)
+
+
+class Placed(nn.Module):
+    """The network at one setting; bfloat16 is autocast, with float32 weights. Its output is float32."""
+
+    def __init__(self, network: nn.Module, setting: Setting) -> None:
+        super().__init__()
+        self.format, self.precision = FORMATS[setting.memory_format], getattr(torch, setting.precision)
+        self.network: nn.Module = network.to(memory_format=self.format)  # type: ignore[call-overload]
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.precision is torch.bfloat16):
+            output: Tensor = self.network(x.contiguous(memory_format=self.format), t)
+        return output.float()
+
+
+class Noise:
+    """Batches of white noise, (size, *SHAPE)."""
+
+    def batch(self, size: int, seed: int, step: int) -> Tensor:
+        return torch.randn(size, *SHAPE)
+
+    def validation(self, n: int) -> Tensor:
+        return torch.randn(n, *SHAPE)
+
+    held_out = validation
+
+
+def squared_output(network: nn.Module, x: Tensor) -> Tensor:
+    """The mean square of network(x, t), t uniform in 1..T: (B,)."""
+    return network(x, torch.randint(1, T + 1, (len(x),))).square().flatten(1).mean(1)
+
+
+def training(network: nn.Module, batch: int, seed: int) -> Call:
+    """A call is one step of dpm.training.fit."""
+    adam, rate = partial(torch.optim.Adam, lr=2e-4), partial(warm_up, steps=5000)
+    plan = Plan(sys.maxsize, batch, 0.9999, 1.0, 1, 1, 1)
+    steps = fit(Learner(network.train(), adam, rate, plan.ema_decay), Noise(), squared_output, plan, seed)
+    return partial(next, steps)
+
+
+def evaluation(network: nn.Module, batch: int, seed: int) -> Call:
+    """A call is one forward pass without gradients."""
+    x, t = Noise().batch(batch, seed, 0), torch.arange(batch) % T + 1
+    return torch.no_grad()(partial(network.eval(), x, t))
+
+
+MODES = {"training": training, "evaluation": evaluation}
+
+
+def call_of(name: str, mode: str, setting: Setting, batch: int, seed: int) -> Call:
+    """The step of `mode` of a network at a setting, after a first one, for which kernels are made."""
+    seeds.seed_everything(seed, seeds.INITIALISATION)
+    call = MODES[mode](Placed(NETWORKS[name](), setting), batch, seed)
+    call()
+    return call
+
+
+def seconds(call: Call) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def fastest(name: str, mode: str, batch: int, seed: int) -> Setting:
+    times = {}
+    for setting in SETTINGS:
+        call = call_of(name, mode, setting, batch, seed)
+        times[setting] = min(seconds(call) for _ in range(TRIES))
+        print(f"{name}, {mode}: {setting.precision}, {setting.memory_format}: {times[setting]:.2f} s", flush=True)
+    return min(times, key=lambda setting: times[setting])
+
+
+# What it is compared with
+
+
+@dataclass(frozen=True)
+class Size:
+    """Parameters, and floating point operations for one image in each mode: 2 for a multiplication and addition."""
+
+    parameters: int
+    flops: Mapping[str, int]
+
+
+def size(make: Make) -> Size:
+    """Counted while one image passes, attention as the two products that it is."""
+    network, x, t = make(), torch.randn(1, *SHAPE), torch.ones(1, dtype=torch.long)
+    flops = {}
+    for mode in MODES:
+        with (
+            FlopCounterMode(display=False) as counter,
+            sdpa_kernel(SDPBackend.MATH),
+            torch.set_grad_enabled(mode == "training"),
+        ):
+            output = network(x, t)
+            if mode == "training":
+                output.sum().backward()
+        flops[mode] = counter.get_total_flops()
+    return Size(sum(p.numel() for p in network.parameters()), flops)
+
+
+@dataclass(frozen=True)
+class Operation:
+    """Something with known operations and nothing else to do."""
+
+    flops: int
+    call: Call
+
+    def rate(self, at_least: float = 0.0) -> float:
+        """FLOP/s of the fastest call within about `at_least` seconds."""
+        times, start = [seconds(self.call)], time.perf_counter()
+        while time.perf_counter() - start < at_least:
+            times.append(seconds(self.call))
+        return self.flops / min(times)
+
+
+@torch.no_grad()
+def convolution(channels: int, side: int, batch: int, memory_format: torch.memory_format) -> Operation:
+    """3 x 3, in bfloat16, as many channels out as in."""
+    x, w = (torch.randn(n, channels, k, k, dtype=torch.bfloat16) for n, k in ((batch, side), (channels, 3)))
+    x, w = (part.contiguous(memory_format=memory_format) for part in (x, w))
+    return Operation(2 * w.numel() * side**2 * batch, torch.no_grad()(partial(F.conv2d, x, w, padding=1)))
+
+
+def product(side: int) -> Operation:
+    """Of two square matrices, in bfloat16."""
+    a, b = torch.randn(2, side, side, dtype=torch.bfloat16)
+    return Operation(2 * side**3, partial(torch.mm, a, b))
+
+
+def peaks(batch: int) -> dict[str, Operation]:
+    """The fastest operation of each kind."""
+    convolutions = [convolution(*size, batch, memory_format) for size in MAPS for memory_format in FORMATS.values()]
+    kinds = {"convolution": convolutions, "matrix_product": [product(side) for side in SIDES]}
+    return {kind: max(operations, key=lambda o: max(o.rate(), o.rate(SECONDS))) for kind, operations in kinds.items()}
+
+
+def own_peak() -> int:
+    """The most bytes that this process has had in memory."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def peak_memory(name: str, mode: str, setting: Setting, batch: int, seed: int) -> int:
+    """Bytes, with Python and its libraries, after two steps: to be called in a process of its own."""
+    call_of(name, mode, setting, batch, seed)()
+    return own_peak()
+
+
+def in_a_process(function: Callable[..., int], *arguments: object) -> int:
+    """The function's value in a new process, whose memory is its own.
+
+    Linux hands the peak of a process on to the program that it starts; a server that is forked while small avoids that.
+    """
+    with ProcessPoolExecutor(1, get_context("forkserver")) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+# From times to numbers
+
+
+def middle(values: Sequence[float]) -> tuple[float, float | None]:
+    """(median, its error): the standard error of the mean logarithm, times the median; unknown for one value."""
+    median = statistics.median(values)
+    return median, median * standard_error(torch.tensor(values).double().log().numpy()) if len(values) > 1 else None
+
+
+def rounds(calls: Mapping[Any, Callable[[], float]], n: int) -> dict[Any, list[float]]:
+    """What each call returns in n rounds. Each round starts with the next call, so that nobody always follows the same."""
+    found: dict[Any, list[float]] = {key: [] for key in calls}
+    for k in range(n):
+        order = list(calls)
+        order = order[k % len(order) :] + order[: k % len(order)]
+        for key in order:
+            found[key].append(calls[key]())
+        print(f"round {k + 1} of {n}", flush=True)
+    return found
+
+
+def measurements(
+    times: Mapping[tuple[str, str], Sequence[float]],
+    peak: Mapping[str, Sequence[float]],
+    sizes: Mapping[str, Size],
+    chosen: Mapping[tuple[str, str], Setting],
+    batch: int,
+) -> Iterator[Measurement]:
+    """Throughput, its fraction of the peaks, and what `unet` is faster than its rivals, each by its values in the rounds.
+
+    times: seconds of a step by (network, mode); peak: FLOP/s by kind. `faster` counts images and, beside it, operations:
+    equal for the same network, and the fair comparison for another one.
+    """
+
+    def row(quantity: str, values: Sequence[float], unit: str, **about: Scalar) -> Measurement:
+        return Measurement(quantity, *middle(values), len(values) * batch, unit, {"statistic": "median of rounds", **about})
+
+    flops = {(name, mode): sizes[name].flops[mode] for name, mode in times}
+    for key, own in times.items():
+        about = dict(zip(("network", "mode"), key, strict=True)) | asdict(chosen[key])
+        rates = [flops[key] * batch / t for t in own]
+        yield row("image_rate", [batch / t for t in own], "images/s", **about)
+        yield row("flop_rate", [rate / 1e9 for rate in rates], "GFLOP/s", **about)
+        for kind, of_kind in peak.items():
+            yield row("fraction_of_peak", [a / b for a, b in zip(rates, of_kind, strict=True)], "1", peak=kind, **about)
+    steps = row("throughput", [1 / t for t in times["unet", "training"]], "steps/s", network="unet", mode="training")
+    yield replace(steps, claim=CLAIM)
+    for kind, of_kind in peak.items():
+        yield row("peak", [rate / 1e9 for rate in of_kind], "GFLOP/s", peak=kind, precision="bfloat16")
+    for mode in MODES:
+        for rival in RIVALS:
+            about = {"network": "unet", "mode": mode, "rival": rival}
+            faster = [b / a for a, b in zip(times["unet", mode], times[rival, mode], strict=True)]
+            work = flops["unet", mode] / flops[rival, mode]
+            yield row("faster", faster, "1", of="images", **about)
+            yield row("faster", [work * ratio for ratio in faster], "1", of="operations", **about)
+
+
+def sizes_and_memory(
+    sizes: Mapping[str, Size], memory: Mapping[tuple[str, str], int], chosen: Mapping[tuple[str, str], Setting], batch: int
+) -> Iterator[Measurement]:
+    for name, own in sizes.items():
+        yield Measurement("parameters", own.parameters, None, 1, "parameters", {"network": name})
+        for mode, flops in own.flops.items():
+            yield Measurement("flops", flops / 1e9, None, 1, "GFLOP/image", {"network": name, "mode": mode})
+    for (name, mode), peak in memory.items():
+        about = {"network": name, "mode": mode, "of": "process", **asdict(chosen[name, mode])}
+        yield Measurement("peak_memory", peak / 2**20, None, batch, "MiB", about)
+
+
+def measure(batch: int, n: int, seed: int) -> list[Measurement]:
+    sizes = {name: size(make) for name, make in NETWORKS.items()}
+    keys = [(name, mode) for name in NETWORKS for mode in MODES]
+    chosen = {key: fastest(*key, batch, seed) for key in keys}
+    memory = {key: in_a_process(peak_memory, *key, chosen[key], batch, seed) for key in keys}
+    calls = {key: partial(seconds, call_of(*key, chosen[key], batch, seed)) for key in keys}
+    found = rounds(calls | {kind: partial(operation.rate, SECONDS) for kind, operation in peaks(batch).items()}, n)
+    peak = {kind: found.pop(kind) for kind in list(found) if isinstance(kind, str)}
+    rows = [*measurements(found, peak, sizes, chosen, batch), *sizes_and_memory(sizes, memory, chosen, batch)]
+    libraries = {name: version(name.replace("_", "-")) for name in RIVALS}
+    shared: dict[str, Scalar] = {
+        "device": "cpu",
+        "batch": batch,
+        "threads": torch.get_num_threads(),
+        "rounds": n,
+        "T": T,
+        **libraries,
+    }
+    return [row.with_protocol(shared) for row in rows]
+
+
+def main() -> None:
+    parser = app.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--results", type=Path, default=Path("results"))
+    settings = parser.parse_args()
+    if min(settings.batch_size, settings.rounds) < 1:
+        raise UserError("one image and one round at least")
+    start = time.monotonic()
+    for rival in RIVALS:
+        NETWORKS[rival]()  # first: minutes follow
+    rows = measure(settings.batch_size, settings.rounds, settings.seed)
+    for m in rows:
+        error = "" if m.stderr is None else f" +- {m.stderr:.3f}"
+        print(f"{m.quantity:17s} {m.value:14,.3f}{error} {m.unit}, {dict(m.protocol)}")
+    spent = {"seconds": round(time.monotonic() - start, 1), "device": "cpu"}
+    config = {name: (ROOT / "conf/network" / f"{name}.yaml").read_text() for name in ("unet", "laptop_unet")}
+    origin = provenance({"batch": settings.batch_size, "rounds": settings.rounds, **config}, b"", b"")
+    path = settings.results / NAME / f"seed{settings.seed}.json"
+    Record(NAME, settings.seed, "laptop", spent, origin, tuple(rows)).save(path)
+    print(path)
+
+
+if __name__ == "__main__":
+    app.run(main)
