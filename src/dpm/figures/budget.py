@@ -1,0 +1,32 @@
+"""The bound of complete runs against their budget, and the power law through them."""
+
+from matplotlib.figure import Figure
+
+from dpm.claims import Claim
+from dpm.figures import WIDTH, Arrays, styled
+
+
+@styled
+def against_budget(arrays: Arrays, claim: Claim) -> Figure:
+    """L of each run with two standard errors, the law of least squares, its 95 % interval, and the paper's number.
+
+    arrays: run_examples, run_bound, run_error; curve_examples, curve_law, curve_low, curve_high; paper_examples and exponent,
+    of one value. Budgets are training images, repetitions counted; bounds are in the unit of the claim.
+    """
+    figure = Figure(figsize=(WIDTH, 3.0), layout="constrained")
+    axes = figure.subplots()
+    examples, largest = arrays["curve_examples"], arrays["run_examples"].max()
+    axes.fill_between(
+        examples, arrays["curve_low"], arrays["curve_high"], color="C0", alpha=0.25, linewidth=0, label="95 % interval"
+    )
+    within = examples <= largest
+    label = f"$L_\\infty + a\\,C^{{-b}}$, b = {arrays['exponent'][0]:.2f}"
+    axes.plot(examples[within], arrays["curve_law"][within], color="C0", label=label)
+    axes.plot(examples[~within], arrays["curve_law"][~within], "--", color="C0")
+    axes.errorbar(
+        arrays["run_examples"], arrays["run_bound"], 2 * arrays["run_error"], fmt="o", color="C2", label="complete runs"
+    )
+    axes.plot(arrays["paper_examples"], [claim.value], "*", color="0.15", markersize=10, label=f"paper: {claim.amount}")
+    axes.set(xscale="log", xlabel="training images C, repetitions counted", ylabel=f"L ({claim.unit})")
+    axes.legend()
+    return figure
