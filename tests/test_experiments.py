@@ -21,7 +21,9 @@ GROUPS = [
 ]
 HEARTBEAT, CIFAR, SIMPLE = "sohl_dickstein_2015/binary_heartbeat", "ho_2020/cifar10_bound", "ho_2020/cifar10_simple"
 CIFAR_2015, PUBLISHED = "sohl_dickstein_2015/cifar10", "sohl_dickstein_2015/cifar10_published"
+TABLE_2, CELLS = "ho_2020/table2", sorted(path.stem for path in CONF.glob("cell/*.yaml"))
 MNIST, LEAVES = "sohl_dickstein_2015/mnist", "sohl_dickstein_2015/dead_leaves"
+MNIST_2020 = "ho_2020/mnist"
 TEXTURES, BARK = "sohl_dickstein_2015/textures", "sohl_dickstein_2015/bark"
 NEEDS = {  # options that only some data, networks or reverse processes go with; all others compose with the Swiss roll
     HEARTBEAT: {
@@ -33,6 +35,7 @@ NEEDS = {  # options that only some data, networks or reverse processes go with;
         *(("evaluators", "ddpm"), ("validation", "sampled")),
     },
     SIMPLE: {("network", "unet")},  # without an output for the variance
+    TABLE_2: {("network", "table2_unet"), ("evaluators", "table2"), *(("cell", cell) for cell in CELLS)},
     CIFAR_2015: {
         *(("data", "cifar10_standardized"), ("network", "multiscale"), ("prediction", "whitened_residual")),
         *(("evaluators", "cifar10_2015"), ("validation", "sampled_K"), ("objective", "image_bound")),
@@ -41,13 +44,21 @@ NEEDS = {  # options that only some data, networks or reverse processes go with;
         *(("data", "mnist_standardized"), ("network", "dense_2015")),
         *(("evaluators", "mnist_2015"), ("evaluators", "images_2015")),
     },
-    LEAVES: {("data", "dead_leaves"), ("network", "convolutions_2015"), ("evaluators", "dead_leaves")},
-    TEXTURES: {("data", "textures"), ("evaluators", "textures")},
+    MNIST_2020: {("data", "mnist"), ("network", "mnist_unet"), ("evaluators", "mnist_2020")},
+    LEAVES: {("data", "dead_leaves"), ("network", "convolutions_and_pixel"), ("evaluators", "dead_leaves")},
+    TEXTURES: {("data", "textures"), ("network", "convolutions_2015"), ("evaluators", "textures")},
     BARK: {("data", "uiuc_bark")},
 }
 OUTPUTS = {  # mean and variance; a bit's logit
     **{test_runs.ROLL: (4,), HEARTBEAT: (20,), CIFAR: (6, 32, 32), SIMPLE: (3, 32, 32), CIFAR_2015: (6, 32, 32)},
-    **{MNIST: (2, 28, 28), LEAVES: (2, 64, 64), TEXTURES: (2, 64, 64), BARK: (2, 64, 64)},
+    **{
+        MNIST: (2, 28, 28),
+        MNIST_2020: (2, 28, 28),
+        LEAVES: (2, 64, 64),
+        TEXTURES: (2, 64, 64),
+        BARK: (2, 64, 64),
+        TABLE_2: (3, 32, 32),
+    },
 }
 NETWORK = "reverse.network.network"
 PATHWAYS = [f"{NETWORK}.lower.pathways.convolutions.features=4", f"{NETWORK}.upper.inputs=8"]
@@ -58,7 +69,8 @@ SMALLER = {  # the same in seconds
     CIFAR: [f"{NETWORK}.network.ch=32"],
     CIFAR_2015: PATHWAYS,
     PUBLISHED: PATHWAYS,
-    LEAVES: CONVOLUTIONS,
+    **dict.fromkeys((MNIST_2020, "ho_2020/cifar10_bound_shares"), [f"{NETWORK}.network.ch=32"]),
+    LEAVES: [f"{NETWORK}.lower.pathways.convolutions.features=4", f"{NETWORK}.upper.inputs=5"],
     TEXTURES: CONVOLUTIONS + ALL_TERMS,
     BARK: CONVOLUTIONS + ALL_TERMS,
 }
@@ -114,7 +126,7 @@ def test_an_experiment_has_every_tier_and_says_what_it_is(tmp_path: Path, experi
     assert head[1].startswith("# ")
 
 
-@pytest.mark.parametrize("experiment", [CIFAR_2015, PUBLISHED, MNIST, LEAVES, TEXTURES, BARK])
+@pytest.mark.parametrize("experiment", [CIFAR_2015, PUBLISHED, MNIST, MNIST_2020, LEAVES, TEXTURES, BARK])
 def test_shipped_weights_are_small(tmp_path: Path, experiment: str) -> None:
     """Below 8 MB at the configured sizes and in the precision that is shipped: results stay a part of the repository."""
     run = test_runs.configured(tmp_path, experiment=experiment)
@@ -129,7 +141,9 @@ def test_a_group_composes_and_builds(tmp_path: Path, group: str, option: str) ->
     for key in ("data", "reverse", "objective", "optimizer", "scheduler", "tracker", "validation", "evaluators"):
         assert configs.build(run.config, key) is not None
     x_t, t = configs.build(run.config, "data").held_out(3), torch.full((3,), 5)
-    assert run.reverse().network(x_t, t).shape == (3, *OUTPUTS[experiment])
+    learned = (group, option) in {("cell", "mean_bound_learned"), ("cell", "epsilon_bound_learned")}
+    channels, *rest = OUTPUTS[experiment]
+    assert run.reverse().network(x_t, t).shape == (3, channels * (1 + learned), *rest)
 
 
 def test_groups_are_files_that_say_what_they_build() -> None:

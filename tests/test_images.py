@@ -72,6 +72,15 @@ def test_values_are_grey_levels_on_minus_one_to_one() -> None:
     assert (exact[0], exact[255]) == (-1, 1)
 
 
+def test_grey_is_the_inverse_of_the_scale_neither_rounded_nor_clipped() -> None:
+    """The grey levels come back, and what lies between and beyond them goes there and back."""
+    d = data()
+    np.testing.assert_allclose(d.grey(d.held_out(N_TEST)), TEST, rtol=0, atol=1e-12)
+    between = np.array([-300.0, -0.25, 0.0, 17.3, 127.5, 254.9, 1000.0])
+    np.testing.assert_allclose(d.grey(d.scaled(between)), between, rtol=1e-14, atol=1e-12)
+    assert d.grey(torch.tensor([-1.0, 0.0, 1.0])).tolist() == [0, 127.5, 255]
+
+
 def test_the_sets_are_the_files_in_their_order() -> None:
     """Training is all but the last n training images, validation those, held out the first test images."""
     d = data(7)

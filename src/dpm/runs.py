@@ -32,6 +32,7 @@ from dpm.networks import diffusers_layout
 from dpm.records import Record, Scalar, provenance, save_arrays, write_atomically
 from dpm.training import Learner, Plan, fit
 
+CURVE = ("curve_step", "curve_K", "loss_step", "loss", "gradient_norm")
 HOUSEKEEPING = ("experiment", "seed", "tracker", "outputs", "results", "weights", "evaluators", "protocol", "shipped")
 
 
@@ -285,13 +286,18 @@ def load_weights(run: Run, reverse: nn.Module) -> tuple[dict[str, Scalar], str]:
 
 
 def curve(run: Run) -> dict[str, Any]:
-    """The validated bound against the training step, from metrics.jsonl; kept from the old arrays where there is no run."""
+    """Validated bound, and mean loss and gradient norm of each interval, against the training step, from metrics.jsonl.
+
+    Kept from the old arrays where there is no run.
+    """
     arrays, metrics = run.record.with_suffix(".npz"), run.folder / "metrics.jsonl"
     if not metrics.is_file():
         old = dict(np.load(arrays)) if arrays.is_file() else {}
-        return {key: old[key] for key in ("curve_step", "curve_K") if key in old}
-    rows = [row for row in map(json.loads, metrics.read_text().splitlines()) if "validated" in row]
-    return {"curve_step": np.array([r["step"] for r in rows]), "curve_K": np.array([r["value"] for r in rows])}
+        return {key: old[key] for key in CURVE if key in old}
+    rows = [json.loads(line) for line in metrics.read_text().splitlines()]
+    validated, logged = ([row for row in rows if key in row] for key in ("validated", "loss"))
+    columns = ((validated, "step"), (validated, "value"), (logged, "step"), (logged, "loss"), (logged, "gradient_norm"))
+    return {name: np.array([row[key] for row in kind]) for name, (kind, key) in zip(CURVE, columns, strict=True)}
 
 
 def draw_curve(run: Run, unit: str) -> Path:

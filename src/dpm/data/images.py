@@ -51,6 +51,11 @@ class DiscreteImages:
         return torch.tensor(grey).double() / 127.5 - 1
 
     @staticmethod
+    def grey(x: Tensor) -> Tensor:
+        """Back to grey levels, the inverse of `scaled`: neither rounded nor clipped."""
+        return (x + 1) * 127.5
+
+    @staticmethod
     def first(images: np.ndarray, n: int) -> np.ndarray:
         if not 0 <= n <= len(images):
             raise UserError(f"{n} images asked for, there are {len(images)}")

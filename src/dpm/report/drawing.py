@@ -37,8 +37,10 @@ def _runs(entry: FigureEntry, results: Results) -> list[Run]:
 
 
 def _given(entry: FigureEntry, runs: list[Run]) -> Any:
-    """What the entry asks for: records, the arrays of every seed, or those of the named runs together."""
+    """What the entry asks for: records, the arrays of every seed, or those of the named runs, together or by their labels."""
     if entry.records:
         return [run.record for run in runs]
     arrays = [load_arrays(run.arrays) for run in runs]
+    if isinstance(entry.arrays, Mapping):
+        return dict(zip(entry.arrays, arrays, strict=True))
     return arrays if entry.seeds else {key: array for of_run in arrays for key, array in of_run.items()}

@@ -11,7 +11,8 @@
     sweeps       list of {title, folders: [patterns below results/], settings: {protocol key: column label}}: a table of the
                  first claim's quantity
     figures      list of {_target_: dpm.figures...., caption, and one of
-                   arrays: <folder>/seed<k>    the function gets the arrays of this run; of several, if it is a list
+                   arrays: <folder>/seed<k>    the function gets the arrays of this run; of several, if it is a list; by label,
+                                               if it is a mapping label -> run
                    seeds: <folder>             the function gets a list: the arrays of each seed
                    records: [patterns]         the function gets a list: the records in all folders that match
                  and, optionally, name: of the file, options: {...} more arguments (claim: an id becomes the Claim)}
@@ -61,7 +62,7 @@ class FigureEntry:
     target: str
     suffix: str
     caption: str
-    arrays: str | Sequence[str] = ()
+    arrays: str | Sequence[str] | Mapping[str, str] = ()
     seeds: str = ""
     records: Sequence[str] = ()
     name: str = ""
@@ -70,6 +71,8 @@ class FigureEntry:
     @property
     def wanted(self) -> Sequence[str]:
         """The runs whose arrays the function gets."""
+        if isinstance(self.arrays, Mapping):
+            return list(self.arrays.values())
         return [self.arrays] if isinstance(self.arrays, str) else self.arrays
 
     @property

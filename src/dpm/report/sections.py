@@ -68,6 +68,7 @@ def page(content: Page, claims: Claims, results: Results, figures: str) -> str:
     """One experiment: what the paper did, our command, deviations, verdicts, figures, everything that was measured."""
     rows = list(page_rows(content, claims, results))
     cells = [(row.label, row.experiment, *row.cells) for row in rows]
+    verdicts = bullets(f"{row.label} ({row.experiment}): {row.verdict.text}." for row in rows if row.verdict)
     text = fill(content.text, claims, results, content.planned)
     return document(
         f"# {content.title}",
@@ -76,9 +77,7 @@ def page(content: Page, claims: Claims, results: Results, figures: str) -> str:
         "## What we ran",
         f"```sh\n{content.command.strip()}\n```",
         *(f"**D{index}.** {deviation}" for index, deviation in enumerate(content.deviations, 1)),
-        "## Verdict",
-        table(("claim", "experiment", *VERDICT_HEADER), cells, "llrrrrl"),
-        bullets(f"{row.label} ({row.experiment}): {row.verdict.text}." for row in rows if row.verdict),
+        *(("## Verdict", table(("claim", "experiment", *VERDICT_HEADER), cells, "llrrrrl"), verdicts) if rows else ()),
         "## What the numbers say" if text else "",
         text,
         "## Figures" if figures else "",
@@ -90,9 +89,8 @@ def page(content: Page, claims: Claims, results: Results, figures: str) -> str:
 
 def sweeps(content: Page, claims: Claims, results: Results) -> Iterator[str]:
     """One table per sweep: the first claim of the page in each folder, by the settings that were varied."""
-    claim = claims[next(iter(content.claims))]
     for sweep in content.sweeps:
-        rows = []
+        claim, rows = claims[next(iter(content.claims))], []
         for runs in (results.of(folder) for pattern in sweep.folders for folder in results.folders(pattern)):
             common_tier(runs)
             if found := selected([run.record for run in runs], claim.quantity, content.protocol):
