@@ -23,7 +23,7 @@ HEARTBEAT, CIFAR, SIMPLE = "sohl_dickstein_2015/binary_heartbeat", "ho_2020/cifa
 CIFAR_2015, PUBLISHED = "sohl_dickstein_2015/cifar10", "sohl_dickstein_2015/cifar10_published"
 TABLE_2, CELLS = "ho_2020/table2", sorted(path.stem for path in CONF.glob("cell/*.yaml"))
 MNIST, LEAVES = "sohl_dickstein_2015/mnist", "sohl_dickstein_2015/dead_leaves"
-MNIST_2020 = "ho_2020/mnist"
+MNIST_2020, SHARES = "ho_2020/mnist", "ho_2020/cifar10_bound_shares"
 TEXTURES, BARK = "sohl_dickstein_2015/textures", "sohl_dickstein_2015/bark"
 NEEDS = {  # options that only some data, networks or reverse processes go with; all others compose with the Swiss roll
     HEARTBEAT: {
@@ -69,7 +69,8 @@ SMALLER = {  # the same in seconds
     CIFAR: [f"{NETWORK}.network.ch=32"],
     CIFAR_2015: PATHWAYS,
     PUBLISHED: PATHWAYS,
-    **dict.fromkeys((MNIST_2020, "ho_2020/cifar10_bound_shares"), [f"{NETWORK}.network.ch=32"]),
+    MNIST_2020: [f"{NETWORK}.network.ch=32"],
+    SHARES: [f"{NETWORK}.network.ch=32"],
     LEAVES: [f"{NETWORK}.lower.pathways.convolutions.features=4", f"{NETWORK}.upper.inputs=5"],
     TEXTURES: CONVOLUTIONS + ALL_TERMS,
     BARK: CONVOLUTIONS + ALL_TERMS,
