@@ -120,7 +120,7 @@ def imported_modules(folder: str) -> Iterator[str]:
 @pytest.mark.parametrize(("folder", "declared"), [("src", RUN), ("experiments", RUN), ("notebooks", RUN), ("tests", RUN | DEV)])
 def test_every_import_is_a_declared_dependency(folder, declared):
     distributions = metadata.packages_distributions()
-    own = {"dpm", "__future__"} | {path.stem for path in (ROOT / folder).glob("*")}
+    own = {"dpm", "__future__"} | {path.stem for here in (folder, "benchmarks") for path in (ROOT / here).glob("*")}
     for module in {name.split(".")[0] for name in imported_modules(folder)} - own - sys.stdlib_module_names:
         names = {canonicalize_name(name) for name in distributions.get(module, [])}
         assert names & set(declared), f"{folder}/ imports {module}, which pyproject.toml does not list"
