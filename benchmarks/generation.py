@@ -8,6 +8,7 @@ where torch-fidelity and its weights of the Inception network are found (--incep
 """
 
 import argparse
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,8 @@ from dpm.evaluators import Arrays
 from dpm.evaluators.features import REAL_CIFAR10, InceptionScores, PatchDistance, Score, inception
 from dpm.evaluators.generation import Interpolation, Progressive, SharedLatents
 from dpm.evaluators.neighbours import neighbours
-from dpm.records import Measurement, Record, Scalar, provenance, save_arrays, standard_error
+from dpm.evaluators.patches import of_real_images
+from dpm.records import Measurement, Record, Scalar, provenance, save_arrays
 
 SHARES = (1.0, 0.75, 0.5, 0.25)  # of T, at which chains are stopped (Figure 7)
 EIGHTHS = [k / 8 for k in range(8, -1, -1)]  # of T, through which images are mixed (Figure 9)
@@ -47,11 +49,9 @@ def inception_scores(run: runs.Run, data: Any, settings: argparse.Namespace) -> 
 def floor(distance: PatchDistance, test: np.ndarray, n: int) -> tuple[Measurement, np.ndarray]:
     """The distance of n test images, or fewer, from `SETS` disjoint sets at least: with its error, and with their deviation."""
     n = min(n, len(test) // SETS)
-    sets = [distance(torch.tensor(test[k : k + n]))[0] for k in range(0, len(test) - n + 1, n)]
-    values = np.array([m.value for m in sets])
-    protocol = {**sets[0].protocol, "source": "test_images", "sets": len(sets)}
-    row = Measurement("patch_distance", float(values.mean()), standard_error(values), n, "grey levels", protocol)
-    return row, np.array([values.mean(), values.std(ddof=1)])
+    row = of_real_images(distance, test, n)
+    assert row.stderr is not None
+    return row, np.array([row.value, row.stderr * math.sqrt(float(row.protocol["sets"]))])
 
 
 def measure(run: runs.Run, reverse: Any, data: Any, settings: argparse.Namespace) -> tuple[list[Measurement], Arrays]:

@@ -162,12 +162,13 @@ def test_the_posterior_is_that_of_the_dense_covariance() -> None:
         assert torch.allclose(A @ Cov @ A.T, torch.diag(variance[i].flatten()), atol=1e-9)
 
 
-def test_the_posterior_mean_in_float32_is_that_of_float64() -> None:
-    model, t = spectral(), torch.tensor([1, 2, 10, 100, 500, 1000])
+@pytest.mark.parametrize(("method", "rtol", "atol"), [("posterior_mean", 1e-4, 1e-5), ("whitened", 1e-3, 1e-4)])
+def test_in_float32_it_is_that_of_float64(method: str, rtol: float, atol: float) -> None:
+    of, t = getattr(spectral(), method), torch.tensor([1, 2, 10, 100, 500, 1000])
     x_t = torch.randn(6, *SHAPE, dtype=torch.float64)
-    single, double = model.posterior_mean(DDPM, x_t.float(), t), model.posterior_mean(DDPM, x_t, t)
+    single, double = of(DDPM, x_t.float(), t), of(DDPM, x_t, t)
     assert single.dtype == torch.float32
-    assert torch.allclose(single.double(), double, rtol=1e-4, atol=1e-5)
+    assert torch.allclose(single.double(), double, rtol=rtol, atol=atol)
 
 
 def test_the_expected_square_error_is_the_mean_over_the_noise() -> None:
@@ -317,14 +318,6 @@ def test_data_of_the_model_are_white_after_it(t: int) -> None:
     white = model.whitened(Q, alpha * x_0 + sigma * both[:, D:].reshape(-1, *SHAPE), times(t, x_0)).flatten(1)
     assert torch.allclose(white.mean(0), torch.zeros(D).double(), atol=1e-9)
     assert torch.allclose(white.T @ white / len(white), EYE, atol=1e-9)
-
-
-def test_whitening_in_float32_is_that_of_float64() -> None:
-    model, t = spectral(), torch.tensor([1, 2, 10, 100, 500, 1000])
-    x_t = torch.randn(6, *SHAPE, dtype=torch.float64)
-    single, double = model.whitened(DDPM, x_t.float(), t), model.whitened(DDPM, x_t, t)
-    assert single.dtype == torch.float32
-    assert torch.allclose(single.double(), double, rtol=1e-3, atol=1e-4)
 
 
 class Watched(nn.Module):

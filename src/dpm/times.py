@@ -33,7 +33,7 @@ class NoiseLevels(Times):
         schedule = reverse.process.schedule
         alpha, sigma = (c.detach().double() for c in schedule(torch.arange(first, len(schedule) + 1)))
         q: Tensor = (-((sigma / alpha / self.median).log() / self.spread).square() / 2).exp()
-        return 0.9 * q / q.sum() + 0.1 / len(q)
+        return with_uniform(q)
 
 
 class AsLinear(Times):
@@ -65,7 +65,12 @@ def as_linear(model: GaussianImages, process: Any, first: int) -> Tensor:
     """
     t = torch.arange(first, len(process.schedule) + 1, device=model.variances.device)
     terms = torch.cat([model.terms(process, part) for part in t.split(50)])  # type: ignore[no-untyped-call]
-    return 0.9 * terms / terms.sum() + 0.1 / len(terms)
+    return with_uniform(terms)
+
+
+def with_uniform(masses: Tensor) -> Tensor:
+    """Nine tenths of these masses, and a tenth of the uniform distribution: no 1 / q exceeds ten times their number."""
+    return 0.9 * masses / masses.sum() + 0.1 / len(masses)
 
 
 def stratified(masses: Tensor, n: int, first: int) -> tuple[Tensor, Tensor]:
