@@ -24,7 +24,7 @@ from omegaconf import DictConfig
 from torch import nn
 from tqdm import tqdm
 
-from dpm import checkpoints, configs, seeds
+from dpm import checkpoints, configs, parallel, seeds
 from dpm.errors import UserError
 from dpm.evaluators import Evaluation
 from dpm.image_model import GaussianImages
@@ -90,26 +90,54 @@ class Run:
         return Evaluation(tuple(m for part in parts for m in part.measurements), arrays)
 
 
-def train(run: Run) -> dict[str, Any]:
-    """Train, or go on training, until the configured number of steps is done; returns the content of done.json."""
-    data = configs.build(run.config, "data")
-    learner = make_learner(run, data)
-    objective, mirror = configs.build(run.config, "objective"), configs.build(run.config, "tracker")
+def train(run: Run) -> dict[str, Any] | None:
+    """Train, or go on training, until the configured number of steps is done; the content of done.json, to process 0."""
+    with parallel.joined(run.config["device"]):
+        data, objective = configs.build(run.config, "data"), configs.build(run.config, "objective")
+        learner = make_learner(run, data)
+        return (_lead if parallel.rank() == 0 else _accompany)(run, learner, data, objective)
+
+
+def _accompany(run: Run, learner: Learner, data: Any, objective: Any) -> None:
+    """Take the same steps as process 0 with another share of each batch, and stop with it."""
+    refuse_other_configuration(run)
+    if run.done.is_file():
+        return
+    _resume(run, learner)
+    with deferred_signals() as received:
+        for _ in fit(learner, data, objective, run.plan, run.seed):
+            if parallel.anyone(bool(received), torch.device(run.config["device"])):
+                sys.exit(128 + signal.SIGTERM)
+
+
+def _resume(run: Run, learner: Learner) -> list[float]:
+    """Bring the learner to the newest checkpoint, if there is one; the losses since the last row of the metrics."""
+    state, complaints = checkpoints.load_newest(run.folder)
+    for complaint in complaints:
+        print(f"warning: {complaint}; going on from an older one", file=sys.stderr)
+    if state is None:
+        return []
+    before, now = state.get("processes", 1), parallel.processes()
+    if before != now:
+        raise UserError(f"{run.folder}: begun by {before} processes, which draw other noise than {now}; start as many again")
+    learner.load_state_dict(state)
+    return list(state.get("losses", []))
+
+
+def _lead(run: Run, learner: Learner, data: Any, objective: Any) -> dict[str, Any]:
+    """Train, log, validate and save in the run's folder; done.json is written last."""
+    mirror = configs.build(run.config, "tracker")
     with locked(run.folder):
         refuse_other_configuration(run)
         if run.done.is_file():
             print(f"{run.folder}: finished before; nothing to do")
             return read_json(run.done)
-        state, complaints = checkpoints.load_newest(run.folder)
-        for complaint in complaints:
-            print(f"warning: {complaint}; going on from an older one", file=sys.stderr)
-        if state is not None:
-            learner.load_state_dict(state)
+        losses = _resume(run, learner)
         write_json(run.folder / "config.json", run.config)
         metrics = Metrics(run.folder / "metrics.jsonl", learner.step)
         mirror.start(run.folder.absolute(), f"{run.variant or 'default'}/seed{run.seed}", run.name, run.config)
         try:
-            _follow(run, learner, data, objective, state or {}, metrics, mirror)
+            _follow(run, learner, data, objective, losses, metrics, mirror)
             if metrics.last.get("validated") != run.plan.steps:
                 _validate(run, learner, data, metrics, mirror)
             mirror.image("validation", draw_curve(run, metrics.last["unit"]))
@@ -146,10 +174,13 @@ def make_learner(run: Run, data: Any) -> Learner:
 
 
 def _follow(
-    run: Run, learner: Learner, data: Any, objective: Any, state: dict[str, Any], metrics: "Metrics", mirror: Any
+    run: Run, learner: Learner, data: Any, objective: Any, losses: list[float], metrics: "Metrics", mirror: Any
 ) -> None:
-    """Log, validate and save at their intervals while the training runs; a signal saves after the step it falls into."""
-    plan, losses = run.plan, list(state.get("losses", []))  # of the interval that the next row will cover
+    """Log, validate and save at their intervals while the training runs; a signal saves after the step it falls into.
+
+    losses: those of the interval that the next row will cover.
+    """
+    plan, device, processes = run.plan, torch.device(run.config["device"]), {"processes": parallel.processes()}
     steps = fit(learner, data, objective, plan, run.seed)
     bar = tqdm(steps, total=plan.steps, initial=learner.step, mininterval=1, disable=not sys.stderr.isatty(), unit="step")
     with deferred_signals() as received:
@@ -162,11 +193,12 @@ def _follow(
                 losses.clear()
             if progress.step % plan.validate_every == 0:
                 _validate(run, learner, data, metrics, mirror)
-            if received or progress.step % plan.checkpoint_every == 0 or progress.step == plan.steps:
-                checkpoints.save(run.folder, learner.step, {**learner.state_dict(), "losses": losses})
-            if received:
+            stop = parallel.anyone(bool(received), device)
+            if stop or progress.step % plan.checkpoint_every == 0 or progress.step == plan.steps:
+                checkpoints.save(run.folder, learner.step, {**learner.state_dict(), "losses": losses, **processes})
+            if stop:
                 print(f"stopped after step {progress.step}; the same command resumes from there", file=sys.stderr)
-                sys.exit(128 + received[0])
+                sys.exit(128 + (received or [signal.SIGTERM])[0])
 
 
 @contextmanager
@@ -311,8 +343,9 @@ def draw_curve(run: Run, unit: str) -> Path:
 
 
 def budget(run: Run, seconds: float) -> dict[str, Scalar]:
-    steps, examples = run.plan.steps, run.plan.steps * run.plan.batch_size
-    return {"steps": steps, "examples": examples, "seconds": seconds, "device": run.config["device"]}
+    steps, examples, n = run.plan.steps, run.plan.steps * run.plan.batch_size, parallel.processes()
+    device = f"{n} x {run.config['device']}" if n > 1 else run.config["device"]
+    return {"steps": steps, "examples": examples, "seconds": seconds, "device": device}
 
 
 @contextmanager

@@ -4,12 +4,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from dpm import seeds
+from dpm import parallel, seeds
 from dpm.data import Data
 from dpm.errors import UserError
 from dpm.objectives import Objective
@@ -76,19 +76,32 @@ class Learner:
             getattr(self, name).load_state_dict(state[name])
 
 
+class MeanLoss(nn.Module):
+    """The objective's mean over a batch."""
+
+    def __init__(self, reverse: nn.Module, objective: Objective) -> None:
+        super().__init__()
+        self.reverse, self.objective = reverse, objective
+
+    def forward(self, x_0: Tensor) -> Tensor:
+        return self.objective(self.reverse, x_0).mean()
+
+
 def fit(learner: Learner, data: Data, objective: Objective, plan: Plan, seed: int) -> Iterator[Progress]:
     """Minimise the mean of the objective until the planned steps are done, from wherever the learner stands.
 
     Batch, times, noise and dropout of a step are a function of (seed, step) alone (batch and noise of two independent
-    streams), so a run that was stopped and resumed ends with the same weights. Gradients are clipped to a global norm.
+    streams), so a run that was stopped and resumed ends with the same weights; of several processes each has its share of the
+    batch, and noise by its rank. Gradients are clipped to a global norm.
     """
     parameters = list(learner.reverse.parameters())
-    device = parameters[0].device
+    device, loss_of = parameters[0].device, parallel.replicated(MeanLoss(learner.reverse, objective))
     while learner.step < plan.steps:
-        seeds.seed_everything(seed, seeds.NOISE, learner.step)
-        loss = objective(learner.reverse, data.batch(plan.batch_size, seed, learner.step).to(device)).mean()
+        seeds.seed_everything(seed, seeds.NOISE, learner.step, parallel.rank())
+        own = loss_of(parallel.share(data.batch(plan.batch_size, seed, learner.step)).to(device))
         learner.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        own.backward()
+        loss = parallel.mean(own)
         norm = nn.utils.clip_grad_norm_(parameters, plan.clip)
         if not (loss.isfinite() and norm.isfinite()):
             raise Diverged(
