@@ -34,7 +34,7 @@ NEEDS = {  # options that only some data, networks or reverse processes go with;
         *(("data", "cifar10"), ("network", "laptop_unet"), ("prediction", "linear_residual")),
         *(("evaluators", "ddpm"), ("validation", "sampled")),
     },
-    SIMPLE: {("network", "unet")},  # without an output for the variance
+    SIMPLE: {("network", "unet"), ("answers", "l_simple")},  # without an output for the variance
     TABLE_2: {("network", "table2_unet"), ("evaluators", "table2"), *(("cell", cell) for cell in CELLS)},
     CIFAR_2015: {
         *(("data", "cifar10_standardized"), ("network", "multiscale"), ("prediction", "whitened_residual")),
@@ -147,8 +147,8 @@ def test_a_group_composes_and_builds(tmp_path: Path, group: str, option: str) ->
     assert run.reverse().network(x_t, t).shape == (3, channels * (1 + learned), *rest)
 
 
-def test_groups_are_files_that_say_what_they_build() -> None:
+def test_groups_are_files_that_say_what_they_build_or_answer() -> None:
     for group, option in GROUPS:
         content = yaml.safe_load((CONF / group / f"{option}.yaml").read_text())
         described = content if "_target_" in content else content.get("bound") or content.get(group, {})  # data may be global
-        assert "_target_" in described or "defaults" in content, (group, option)
+        assert described.keys() & {"_target_", "claims"} or "defaults" in content, (group, option)

@@ -10,7 +10,7 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.quiver import Quiver
 
-from dpm.claims import Claim, Tolerance
+from dpm.claims import Claim, Tolerance, load_claims
 from dpm.errors import UserError
 from dpm.figures import curve, images, load_arrays, render, sampled_terms, schedule, sweep, swiss_roll, terms
 from dpm.records import over_seeds, save_arrays
@@ -189,6 +189,14 @@ def test_rate_and_distortion_in_reverse_time():
     top = middle.collections[0].get_paths()[0].vertices[:, 1].max()
     assert top == pytest.approx(0.84 + 2 * np.sqrt(0.009**2 + 0.007**2 + 0.04**2))
     np.testing.assert_allclose(right.lines[0].get_data(), [[0, 0.09, 0.84], [60, 20, 1]])
+    claims = load_claims(Path(__file__).parents[1] / "conf/claims")
+    table4 = [claim for name, claim in claims.items() if name.startswith("ho_2020/table4/")]
+    left, middle, right = sampled_terms.rate_distortion({**of_terms, **rmse}, table4).axes
+    for axes, x, y in ((left, "step", "rmse"), (middle, "step", "rate"), (right, "rate", "rmse")):
+        crosses = axes.lines[-1].get_xydata().tolist()
+        known = {s: {"step": s} | {q: claims[f"ho_2020/table4/{s}/{q}"].value for q in ("rate", "rmse")} for s in (100, 1000)}
+        assert all([point[x], point[y]] in crosses for point in known.values())
+        assert len(crosses) == 10
     (axes,) = sampled_terms.terms(of_terms).axes
     assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
     np.testing.assert_allclose(axes.lines[0].get_ydata(), mean)

@@ -245,6 +245,23 @@ def test_sampled_terms_agree_with_all_terms_on_the_same_examples() -> None:
     assert distortion.value == pytest.approx(exact[0].item(), abs=4 * distortion.stderr)
 
 
+def test_the_rate_at_a_reverse_time_is_paid_before_its_prediction() -> None:
+    """At s = T - t + 1: L_T and the terms of T - s + 2 .. T, so that nothing but L_T is paid at s = 1 and all but L_0 at T."""
+    p, x_0 = model(), examples(2000, 0.3)
+    exact = exact_terms(p, x_0).mean(0) / nats_per_unit("bits/dim", x_0)
+    evaluator = SampledNLL(
+        unit="bits/dim", pilot=500, half_width=1e-9, passes=3, batch_size=500, points=T, point_claim="table4/{}/rate"
+    )
+    bound, total, _, *paid = evaluator(p, GaussianData(), x_0, 0).measurements
+    assert [(m.protocol["reverse_step"], m.claim) for m in paid] == [(s, f"table4/{s}/rate") for s in range(1, T + 1)]
+    assert (paid[0].value, paid[0].stderr) == (bound.parts["prior"], 0)
+    assert (paid[-1].value, paid[-1].stderr) == (total.value, total.stderr)
+    for m in paid[1:]:
+        expected = bound.parts["prior"] + float(exact[T - m.protocol["reverse_step"] + 1 :].sum())
+        assert m.value == pytest.approx(expected, abs=4.5 * m.stderr)
+        assert 0 < m.stderr < 0.2 * m.value
+
+
 def test_the_curve_is_the_mean_term_of_each_bin() -> None:
     p, x_0 = model(), examples(2000, 0.0)
     evaluation = SampledNLL(unit="bits/dim", pilot=500, half_width=1e-9, passes=2, batch_size=500)(p, GaussianData(), x_0, 0)
@@ -476,9 +493,11 @@ def test_image_samples_refuse_what_cannot_be_meant() -> None:
 def test_distortion_is_the_error_of_the_prediction_in_grey_levels() -> None:
     """x_0-hat = 0.9 alpha x_t on N(0, I): E (x_0 - x_0-hat)^2 = (1 - 0.9 alpha^2)^2 + (0.9 alpha sigma)^2 per dimension."""
     p, x_0 = model(), examples(4000, 0.0)
-    evaluation = Distortion(n=4000, points=5, batch_size=700, wrap=lambda reverse: reverse)(p, GaussianData(), x_0, 0)
+    evaluator = Distortion(n=4000, points=5, batch_size=700, wrap=lambda reverse: reverse, claim="table4/{}/rmse")
+    evaluation = evaluator(p, GaussianData(), x_0, 0)
     assert evaluation.arrays["rmse_step"].tolist() == [5, 10, 15, 20, 25]
     assert [m.protocol["reverse_step"] for m in evaluation.measurements] == [5, 10, 15, 20, 25]
+    assert [m.claim for m in evaluation.measurements] == [f"table4/{s}/rmse" for s in (5, 10, 15, 20, 25)]
     for m in evaluation.measurements:
         alpha, sigma = (float(c) for c in p.process.schedule(torch.tensor(T - m.protocol["reverse_step"] + 1)))
         expected = 127.5 * math.sqrt((1 - 0.9 * alpha**2) ** 2 + (0.9 * alpha * sigma) ** 2)

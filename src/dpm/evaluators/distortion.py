@@ -17,22 +17,25 @@ from dpm.reverse.gaussian import GaussianReverse
 
 
 class Distortion:
-    """RMSE of x_0-hat (2020, eq. 15) in grey levels at `points` reverse times T - t + 1, for images on [-1, 1].
+    """RMSE of x_0-hat (2020, eq. 15) in grey levels at `points` reverse times s = T - t + 1, for images on [-1, 1].
 
     x_0 is predicted from one draw of x_t for each of the first n images. The value is the root of the mean over images and
     dimensions (the paper does not say whether it averages roots), its error by the delta method.
-    `wrap` makes the process that is evaluated of the trained one (`dpm.reverse.gaussian.clipped`).
+    `wrap` makes the process that is evaluated of the trained one (`dpm.reverse.gaussian.clipped`); `claim`, with {} for s, is
+    the claim that a point answers.
     """
 
-    def __init__(self, n: int, points: int, batch_size: int, wrap: Callable[[Any], GaussianReverse]) -> None:
+    def __init__(
+        self, n: int, points: int, batch_size: int, wrap: Callable[[Any], GaussianReverse], claim: str | None = None
+    ) -> None:
         if n < 2 or points < 2 or batch_size < 1:
             raise UserError(f"distortion: n and points from 2, batch_size from 1, got {n=}, {points=}, {batch_size=}")
-        self.n, self.points, self.batch_size, self.wrap = n, points, batch_size, wrap
+        self.n, self.points, self.batch_size, self.wrap, self.claim = n, points, batch_size, wrap, claim
 
     @torch.no_grad()
     def __call__(self, reverse: GaussianReverse, data: Data, x_0: Tensor, seed: int) -> Evaluation:
         model, x_0, T = self.wrap(reverse), x_0[: self.n], len(reverse.process.schedule)
-        steps = sorted({max(1, round(T * k / self.points)) for k in range(1, self.points + 1)})
+        steps = reverse_steps(T, self.points)
         measurements = [self.measured(model, x_0, T - s + 1, s, seed) for s in steps]
         rmse = np.array([[m.value, m.stderr] for m in measurements], dtype=np.float64).T
         return Evaluation(tuple(measurements), {"rmse_step": np.array(steps), "rmse_mean": rmse[0], "rmse_stderr": rmse[1]})
@@ -46,4 +49,10 @@ class Distortion:
             squares.append((127.5 * (predicted - batch)).square().flatten(1).mean(1).double().cpu())
         square = torch.cat(squares).numpy()
         root, protocol = float(np.sqrt(square.mean())), {"reverse_step": step}
-        return Measurement("rmse", root, standard_error(square) / (2 * root), len(square), "grey levels", protocol)
+        claim = self.claim and self.claim.format(step)
+        return Measurement("rmse", root, standard_error(square) / (2 * root), len(square), "grey levels", protocol, claim)
+
+
+def reverse_steps(T: int, points: int) -> list[int]:
+    """At most `points` reverse times, evenly spaced up to T; one at least is 1 away from the start."""
+    return sorted({max(1, round(T * k / points)) for k in range(1, points + 1)})

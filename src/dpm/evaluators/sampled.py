@@ -26,6 +26,7 @@ from dpm.data import Data
 from dpm.errors import UserError
 from dpm.evaluators import Evaluation
 from dpm.evaluators.bound import Derived, layout_of, nats_per_unit
+from dpm.evaluators.distortion import reverse_steps
 from dpm.image_model import GaussianImages
 from dpm.processes import Process
 from dpm.records import Measurement, Scalar
@@ -301,11 +302,17 @@ class SampledTerms:
 
 
 class SampledNLL(SampledTerms):
-    """L >= -log p(x_0) of 2020, eq. 5, split into rate (L_1 + ... + L_T) and distortion (L_0); claims[quantity] as answered."""
+    """L >= -log p(x_0) of 2020, eq. 5, split into rate (L_1 + ... + L_T) and distortion (L_0); claims[quantity] as answered.
 
-    def __init__(self, claims: Mapping[str, str] | None = None, **settings: Any) -> None:
+    With `points`, the rate that is paid before x_0 is predicted at that many reverse times s = T - t + 1 (Table 4):
+    L_T + the terms of t = T - s + 2 .. T. `point_claim`, with {} for s, is the claim that such a rate answers.
+    """
+
+    def __init__(
+        self, claims: Mapping[str, str] | None = None, points: int = 0, point_claim: str | None = None, **settings: Any
+    ) -> None:
         super().__init__(**settings)
-        self.claims = claims or {}
+        self.claims, self.points, self.point_claim = claims or {}, points, point_claim
 
     @torch.no_grad()
     def __call__(self, reverse: Reverse, data: Data, x_0: Tensor, seed: int) -> Evaluation:
@@ -315,14 +322,20 @@ class SampledNLL(SampledTerms):
         parts = {"prior": prior, "transitions": float(transitions[0]), "reconstruction": float(decoded[0])}
 
         def measured(quantity: str, closed: float, part: "np.ndarray[Any, Any]", **more: Any) -> Measurement:
-            protocol, claim = self.protocol(result, "decoder"), self.claims.get(quantity)
-            value, stderr = closed + float(part[0]), float(part[1])
-            return Measurement(quantity, value, stderr, len(x_0), self.unit, protocol, claim, **more)
+            value, stderr, protocol = closed + float(part[0]), float(part[1]), self.protocol(result, "decoder")
+            answer = {"protocol": protocol, "claim": self.claims.get(quantity), **more}
+            return Measurement(quantity, value, stderr, len(x_0), self.unit, **answer)
+
+        def paid(s: int) -> Measurement:
+            claim = self.point_claim and self.point_claim.format(s)
+            protocol = {**self.protocol(result, "decoder"), "reverse_step": s}
+            return measured("rate", prior, np.array(result.part(T - s + 2, T)) / scale, protocol=protocol, claim=claim)
 
         measurements = (
             measured("nll_bound", prior, total, parts=parts),
             measured("rate", prior, transitions),
             measured("distortion", 0.0, decoded),
+            *map(paid, reverse_steps(T, self.points)),
         )
         return Evaluation(measurements, curve(result, scale, T))
 

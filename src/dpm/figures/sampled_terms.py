@@ -1,8 +1,11 @@
 """The bound by sampled terms: where it lies along t, and rate and distortion in reverse time (2020, Figure 5)."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from matplotlib.figure import Figure
 
+from dpm.claims import Claim
 from dpm.figures import WIDTH, Array, Arrays, styled
 
 
@@ -19,10 +22,11 @@ def terms(arrays: Arrays, unit: str = "bits/dim") -> Figure:
 
 
 @styled
-def rate_distortion(arrays: Arrays) -> Figure:
+def rate_distortion(arrays: Arrays, claims: Sequence[Claim] = ()) -> Figure:
     """Figure 5: distortion against reverse steps, rate against reverse steps, distortion against rate.
 
     arrays: those of `terms` (the bin t = 1 is not part of the rate), and rmse_step, rmse_mean, rmse_stderr (grey levels).
+    claims: rate and rmse of the paper at some reverse steps, drawn as crosses.
     """
     steps, rate, spread = accumulated(arrays)
     rmse_step, rmse, error = (arrays[f"rmse_{key}"] for key in ("step", "mean", "stderr"))
@@ -33,6 +37,12 @@ def rate_distortion(arrays: Arrays) -> Figure:
     middle.fill_between(steps, rate - 2 * spread, rate + 2 * spread, alpha=0.3, linewidth=0)
     paid = np.interp(rmse_step - 1, np.concatenate([[0], steps]), np.concatenate([[0], rate]))  # before the step that predicts
     right.plot(paid, rmse, "o", markersize=2.5)  # no line: between the last two points most of the rate is paid
+    if claims:
+        points = {q: {c.protocol["reverse_step"]: c.value for c in claims if c.quantity == q} for q in ("rmse", "rate")}
+        both = [(points["rate"][s], points["rmse"][s]) for s in points["rmse"]]
+        for axes, found in ((left, points["rmse"].items()), (middle, points["rate"].items()), (right, both)):
+            axes.plot(*zip(*found, strict=True), "x", color="C1", markersize=4, label="paper, Table 4")
+        left.legend(loc="upper right")
     for axes in (left, middle):
         axes.set(xlabel="reverse steps T − t + 1", xlim=(0, None), ylim=(0, None))
     left.set(ylabel="distortion (RMSE, 0-255)")

@@ -19,11 +19,18 @@ def drawable(entry: FigureEntry, results: Results) -> bool:
 
 def draw(entry: FigureEntry, results: Results, claims: Mapping[str, Claim]) -> bytes:
     """PNG or GIF; a UserError says what the function of the entry did not like about its data or options."""
-    options = {key: claims[value] if key == "claim" else value for key, value in entry.options.items()}
+    options = {key: _looked_up(key, value, claims) for key, value in entry.options.items()}
     try:
         return render(get_method(entry.target)(_given(entry, _runs(entry, results)), **options))
     except (KeyError, ImportError, TypeError) as error:
         raise UserError(f"figure {entry.file}: {entry.target}: {type(error).__name__} {error}") from error
+
+
+def _looked_up(key: str, value: Any, claims: Mapping[str, Claim]) -> Any:
+    """claim: an id becomes the Claim; claims: the start of ids becomes a list of Claims; any other option is itself."""
+    if key == "claims":
+        return [claim for name, claim in claims.items() if name.startswith(value)]
+    return claims[value] if key == "claim" else value
 
 
 def _runs(entry: FigureEntry, results: Results) -> list[Run]:

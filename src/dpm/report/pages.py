@@ -15,7 +15,8 @@
                                                if it is a mapping label -> run
                    seeds: <folder>             the function gets a list: the arrays of each seed
                    records: [patterns]         the function gets a list: the records in all folders that match
-                 and, optionally, name: of the file, options: {...} more arguments (claim: an id becomes the Claim)}
+                 and, optionally, name: of the file, options: {...} more arguments (claim: an id becomes the
+                 Claim; claims: the start of ids becomes the list of their Claims)}
     animations   list of the same kind, for the HTML report only
     text         what the numbers say (Markdown)
 
