@@ -6,24 +6,29 @@ The libraries are diffusers, whose UNet2DModel in the layout of google/ddpm-cifa
 denoising-diffusion-pytorch, whose Unet of the same width and levels is another network. A training step is that of
 dpm.training: forward, backward, clipping, Adam, moving average. Every network first tries float32 and bfloat16 (autocast) in
 both memory formats and keeps the fastest for training and for evaluation; then all take turns, round after round, together
-with the largest rates of bfloat16 convolutions and matrix products. What is compared is compared within a round. The peak
-memory of a step is that of a process of its own. Writes a record below results/ho_2020/cost.
+with the largest rates of bfloat16 convolutions and matrix products. What is compared is compared within a round. A shared
+training step is the same one by a process for each thread, which share the batch (torchrun, dpm.parallel). The peak memory of a
+step is that of a process of its own. Writes a record below results/ho_2020/cost.
 
     pip install -c requirements.lock -e '.[dev,benchmark]'
 """
 
 import argparse
+import os
 import resource
+import socket
 import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib import import_module
 from importlib.metadata import version
 from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +40,7 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from dpm import app, seeds
+from dpm import app, parallel, seeds
 from dpm.errors import UserError
 from dpm.records import Measurement, Record, Scalar, provenance, standard_error
 from dpm.schedulers import warm_up
@@ -126,6 +131,7 @@ NETWORKS: Mapping[str, Make] = {
     "laptop_unet": partial(ours, "laptop_unet"),
 }
 RIVALS = ("diffusers", "denoising_diffusion_pytorch")  # of `unet`
+SHARED = ("unet", "diffusers", "laptop_unet")  # trained by several processes too
 
 
 # What is timed
@@ -166,16 +172,21 @@ class Noise:
     held_out = validation
 
 
-def squared_output(network: nn.Module, x: Tensor) -> Tensor:
-    """The mean square of network(x, t), t uniform in 1..T: (B,)."""
-    return network(x, torch.randint(1, T + 1, (len(x),))).square().flatten(1).mean(1)
+def squared_error(network: nn.Module, x: Tensor) -> Tensor:
+    """|y - network(x, t)|^2 with white noise y, the mean over dimensions, t uniform in 1..T: (B,).
+
+    As in L_simple the error starts at 1. Where it starts at 0, as do the outputs of networks like ours, Adam's moments begin as
+    denormal numbers, whose roots take ten times as long.
+    """
+    output: Tensor = network(x, torch.randint(1, T + 1, (len(x),)))
+    return (torch.randn_like(output) - output).square().flatten(1).mean(1)
 
 
 def training(network: nn.Module, batch: int, seed: int) -> Call:
     """A call is one step of dpm.training.fit."""
     adam, rate = partial(torch.optim.Adam, lr=2e-4), partial(warm_up, steps=5000)
     plan = Plan(sys.maxsize, batch, 0.9999, 1.0, 1, 1, 1)
-    steps = fit(Learner(network.train(), adam, rate, plan.ema_decay), Noise(), squared_output, plan, seed)
+    steps = fit(Learner(network.train(), adam, rate, plan.ema_decay), Noise(), squared_error, plan, seed)
     return partial(next, steps)
 
 
@@ -186,6 +197,7 @@ def evaluation(network: nn.Module, batch: int, seed: int) -> Call:
 
 
 MODES = {"training": training, "evaluation": evaluation}
+WORK = {**dict(zip(MODES, MODES, strict=True)), "shared_training": "training"}  # whose operations and setting a mode has
 
 
 def call_of(name: str, mode: str, setting: Setting, batch: int, seed: int) -> Call:
@@ -200,6 +212,45 @@ def seconds(call: Call) -> float:
     start = time.perf_counter()
     call()
     return time.perf_counter() - start
+
+
+@contextmanager
+def shared_training(name: str, setting: Setting, batch: int, seed: int) -> Iterator[Callable[[], float]]:
+    """A call is one training step of a process for each thread, which share the batch: the seconds of the slowest."""
+    context, n = get_context("spawn"), torch.get_num_threads()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    pipes, others = zip(*(context.Pipe() for _ in range(n)), strict=True)
+    arguments = [(pipe, rank, n, port, name, setting, batch, seed) for rank, pipe in enumerate(others)]
+    workers = [context.Process(target=_share, args=own) for own in arguments]
+    for worker, pipe in zip(workers, others, strict=True):
+        worker.start()
+        pipe.close()  # here: the end of a process that dies is then the end of its pipe
+
+    def step() -> float:
+        for pipe in pipes:
+            pipe.send(True)
+        return max(pipe.recv() for pipe in pipes)
+
+    try:
+        yield step
+    finally:
+        for pipe, worker in zip(pipes, workers, strict=True):
+            pipe.close()
+            worker.join()
+
+
+def _share(pipe: Connection, rank: int, n: int, port: int, name: str, setting: Setting, batch: int, seed: int) -> None:
+    """One of the processes: a step whenever it is asked, until nobody can ask any more."""
+    torch.set_num_threads(1)
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(n), "LOCAL_RANK": str(rank)}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    with parallel.joined("cpu"):
+        call = call_of(name, "training", setting, batch, seed)
+        with suppress(EOFError):
+            while pipe.recv():
+                pipe.send(seconds(call))
 
 
 def fastest(name: str, mode: str, batch: int, seed: int) -> Setting:
@@ -332,9 +383,10 @@ def measurements(
     def row(quantity: str, values: Sequence[float], unit: str, **about: Scalar) -> Measurement:
         return Measurement(quantity, *middle(values), len(values) * batch, unit, {"statistic": "median of rounds", **about})
 
-    flops = {(name, mode): sizes[name].flops[mode] for name, mode in times}
+    flops = {(name, mode): sizes[name].flops[WORK[mode]] for name, mode in times}
     for key, own in times.items():
-        about = dict(zip(("network", "mode"), key, strict=True)) | asdict(chosen[key])
+        name, mode = key
+        about = {"network": name, "mode": mode} | asdict(chosen[name, WORK[mode]])
         rates = [flops[key] * batch / t for t in own]
         yield row("image_rate", [batch / t for t in own], "images/s", **about)
         yield row("flop_rate", [rate / 1e9 for rate in rates], "GFLOP/s", **about)
@@ -344,8 +396,8 @@ def measurements(
     yield replace(steps, claim=CLAIM)
     for kind, of_kind in peak.items():
         yield row("peak", [rate / 1e9 for rate in of_kind], "GFLOP/s", peak=kind, precision="bfloat16")
-    for mode in MODES:
-        for rival in RIVALS:
+    for mode in WORK:
+        for rival in (name for name in RIVALS if (name, mode) in times):
             about = {"network": "unet", "mode": mode, "rival": rival}
             faster = [b / a for a, b in zip(times["unet", mode], times[rival, mode], strict=True)]
             work = flops["unet", mode] / flops[rival, mode]
@@ -371,7 +423,11 @@ def measure(batch: int, n: int, seed: int) -> list[Measurement]:
     chosen = {key: fastest(*key, batch, seed) for key in keys}
     memory = {key: in_a_process(peak_memory, *key, chosen[key], batch, seed) for key in keys}
     calls = {key: partial(seconds, call_of(*key, chosen[key], batch, seed)) for key in keys}
-    found = rounds(calls | {kind: partial(operation.rate, SECONDS) for kind, operation in peaks(batch).items()}, n)
+    with ExitStack() as processes:
+        for name in SHARED:
+            step = processes.enter_context(shared_training(name, chosen[name, "training"], batch, seed))
+            calls[name, "shared_training"] = step
+        found = rounds(calls | {kind: partial(operation.rate, SECONDS) for kind, operation in peaks(batch).items()}, n)
     peak = {kind: found.pop(kind) for kind in list(found) if isinstance(kind, str)}
     rows = [*measurements(found, peak, sizes, chosen, batch), *sizes_and_memory(sizes, memory, chosen, batch)]
     libraries = {name: version(name.replace("_", "-")) for name in RIVALS}
@@ -395,6 +451,8 @@ def main() -> None:
     settings = parser.parse_args()
     if min(settings.batch_size, settings.rounds) < 1:
         raise UserError("one image and one round at least")
+    if settings.batch_size % torch.get_num_threads():
+        raise UserError(f"--batch-size {settings.batch_size}: {torch.get_num_threads()} processes cannot share it equally")
     start = time.monotonic()
     for rival in RIVALS:
         NETWORKS[rival]()  # first: minutes follow

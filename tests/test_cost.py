@@ -24,6 +24,7 @@ cost = importlib.import_module("cost")
 
 MIB = 2**20
 NAMES = ("unet", "diffusers", "denoising_diffusion_pytorch", "laptop_unet")
+SHARED = [(name, "shared_training") for name in ("unet", "diffusers", "laptop_unet")]
 KEYS = [(name, mode) for name in NAMES for mode in ("training", "evaluation")]
 
 
@@ -123,6 +124,18 @@ def test_a_training_step_changes_the_weights_and_an_evaluation_does_not() -> Non
     assert not torch.equal(before, network.output[2].weight)
 
 
+def test_a_step_can_be_shared_by_processes() -> None:
+    """One thread here, and so one process there; two would share the batch by dpm.parallel, which has its own tests."""
+    with cost.shared_training("laptop_unet", cost.SETTINGS[2], 2, 0) as step:
+        assert 0 < step() < 60
+        assert 0 < step() < 60
+
+
+def test_a_process_that_dies_does_not_hang() -> None:
+    with pytest.raises((EOFError, ConnectionError)), cost.shared_training("no_network", cost.SETTINGS[2], 2, 0) as step:
+        step()
+
+
 def peak_with(mib: int) -> int:
     """The peak, in MiB, of a process that filled so much; nothing is imported there, so that it takes no second."""
     expression = f"(b'x' * ({mib} * 2**20), __import__('resource').getrusage(0).ru_maxrss)[1]"
@@ -160,7 +173,7 @@ def test_the_middle_is_the_median_with_the_error_of_the_logarithm() -> None:
 
 
 SIZES = {name: cost.Size(10 * k, {"training": 3 * k * 10**9, "evaluation": k * 10**9}) for k, name in enumerate(NAMES, 1)}
-TIMES = {key: [1.0 + k, 2.0 + 2 * k] for k, key in enumerate(KEYS)}
+TIMES = {key: [1.0 + k, 2.0 + 2 * k] for k, key in enumerate([*KEYS, *SHARED])}
 CHOSEN = dict.fromkeys(KEYS, cost.SETTINGS[2])
 PEAK = {"convolution": [100e9, 50e9], "matrix_product": [200e9, 100e9]}
 
@@ -185,6 +198,9 @@ def test_numbers_are_those_of_the_rounds() -> None:
     assert value("faster", **own, rival="diffusers", of="images") == pytest.approx(3)
     assert value("faster", **own, rival="diffusers", of="operations") == pytest.approx(1.5)
     assert value("faster", network="unet", mode="evaluation", rival="diffusers", of="images") == pytest.approx(4 / 2)
+    shared = {"network": "unet", "mode": "shared_training"}  # in 9 and 18 s, diffusers in 10 and 20
+    assert value("flop_rate", **shared) == pytest.approx((12 / 9 + 12 / 18) / 2)
+    assert value("faster", **shared, rival="diffusers", of="operations") == pytest.approx(10 / 9 / 2)
     assert value("throughput", **own) == pytest.approx((1 + 1 / 2) / 2)
     assert value("peak_memory", **own) == 3
     assert value("flops", network="laptop_unet", mode="training") == 12
@@ -204,9 +220,9 @@ def test_the_figure_shows_the_record() -> None:
     figure = figures.throughput([Record(cost.NAME, 0, "laptop", {}, {}, tuple(rows()))])
     left, right = figure.axes
     assert isinstance(figure, Figure)
-    for k, mode in enumerate(("training", "evaluation")):
+    for k, mode in enumerate(("training", "shared_training", "evaluation")):
         for axes, quantity in ((left, "image_rate"), (right, "flop_rate")):
-            expected = [value(quantity, network=name, mode=mode) for name in NAMES]
+            expected = [value(quantity, network=name, mode=mode) for name in NAMES if (name, mode) in TIMES]
             assert list(axes.containers[k].lines[0].get_xdata()) == pytest.approx(expected)
     assert [line.get_xdata()[0] for line in right.lines if list(line.get_ydata()) == [0, 1]] == [75, 150]
     assert render(figure)[:4] == b"\x89PNG"

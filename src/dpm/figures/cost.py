@@ -15,7 +15,11 @@ NETWORKS = {
     "denoising_diffusion_pytorch": "another U-Net,\ndenoising-diffusion-pytorch",
     "laptop_unet": "the laptop's U-Net",
 }
-MODES = {"training": ("training", "o", -0.12), "evaluation": ("evaluation", "^", 0.12)}
+MODES = {
+    "training": ("training", "o", -0.2),
+    "shared_training": ("training, a process for each core", "s", 0.0),
+    "evaluation": ("evaluation", "^", 0.2),
+}
 PEAKS = {"convolution": ("peak, convolutions", "-"), "matrix_product": ("peak, matrix products", "--")}
 
 
@@ -29,10 +33,10 @@ def throughput(records: Sequence[Record]) -> Figure:
     left, right = figure.subplots(1, 2, sharey=True)
     for mode, (label, marker, offset) in MODES.items():
         for axes, quantity in ((left, "image_rate"), (right, "flop_rate")):
-            values = [one(records, quantity, network=network, mode=mode) for network in NETWORKS]
-            rows = [row + offset for row in range(len(values))]
-            errors = [2 * (m.stderr or 0.0) for m in values]
-            axes.errorbar([m.value for m in values], rows, xerr=errors, fmt=marker, label=label)
+            found = [selected(records, quantity, {"network": network, "mode": mode}) for network in NETWORKS]
+            values = [(row + offset, m) for row, of_network in enumerate(found) for m in of_network]
+            errors = [2 * (m.stderr or 0.0) for _, m in values]
+            axes.errorbar([m.value for _, m in values], [y for y, _ in values], xerr=errors, fmt=marker, label=label)
     for peak, (label, line) in PEAKS.items():
         right.axvline(one(records, "peak", peak=peak).value, color="0.3", linewidth=1, linestyle=line, label=label)
     left.set(xscale="log", xlabel="images / s")
