@@ -5,7 +5,8 @@
 Fits one mixture to pixels whose neighbours all lie in the patch and another to those at its border, prints what they reach
 on validation patches as they go, and writes a record below results/<experiment>_mcgsm: the log likelihood of whole patches,
 which is what a bound on theirs compares with, and that of the pixels with all their neighbours, which is what the paper of
-the model reports. Beside it lie a sample and a training image for the figure.
+the model reports. K of <experiment> and of <experiment>_unet, where they have records, minus the first is the gain. Beside it lie
+a sample and a training image for the figure.
 """
 
 import argparse
@@ -65,8 +66,8 @@ def measurements(
     return rows
 
 
-def gain(diffusion: Path, whole: Measurement) -> list[Measurement]:
-    """K of the diffusion model's record minus `whole`, the log likelihood of the same patches; nothing without that record.
+def gain(diffusion: Path, network: str, whole: Measurement, claim: str | None = None) -> list[Measurement]:
+    """K of a diffusion model's record minus `whole`, the log likelihood of the same patches; nothing without that record.
 
     The errors are added as if independent. That of the choice of images, which the two models have in common, mostly cancels.
     """
@@ -74,8 +75,8 @@ def gain(diffusion: Path, whole: Measurement) -> list[Measurement]:
         return []
     (K,) = selected([Record.load(diffusion)], "log_likelihood_bound", {"edges": "entropy"})
     stderr = math.hypot(K.stderr or 0.0, whole.stderr or 0.0)
-    about = {"split": "held-out", "edges": "entropy", "T": K.protocol["T"], "pixels": "all"}
-    return [Measurement("gain_over_mcgsm", K.value - whole.value, stderr, K.n, "bits/pixel", about, DIFFERENCE)]
+    about = {"split": "held-out", "edges": "entropy", "T": K.protocol["T"], "pixels": "all", "network": network}
+    return [Measurement("gain_over_mcgsm", K.value - whole.value, stderr, K.n, "bits/pixel", about, claim)]
 
 
 def measure(run: runs.Run, settings: argparse.Namespace) -> tuple[Record, dict[str, np.ndarray]]:
@@ -94,7 +95,9 @@ def measure(run: runs.Run, settings: argparse.Namespace) -> tuple[Record, dict[s
     noise = run.config["data"]["source"]["noise"] / data.std
     ceiling = -math.log2(noise) - math.log2(2 * math.pi * math.e) / 2  # minus the entropy of the images' own noise
     rows = measurements(images, test, per_image, ceiling, {**about, "split": "held-out"})
-    rows += gain(Path(run.config["results"], run.name, f"seed{run.seed}.json"), rows[0])
+    results, seed = Path(run.config["results"]), f"seed{run.seed}.json"
+    rows += gain(results / run.name / seed, "multiscale", rows[0], DIFFERENCE)
+    rows += gain(results / f"{run.name}_unet" / seed, "unet", rows[0])
     rows += measurements(images, kept, per_image, ceiling, {**about, "split": "validation"})
     parameters = sum(p.numel() for p in images.inside.parameters())
     rows.append(

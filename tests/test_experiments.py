@@ -22,8 +22,8 @@ GROUPS = [
 HEARTBEAT, CIFAR, SIMPLE = "sohl_dickstein_2015/binary_heartbeat", "ho_2020/cifar10_bound", "ho_2020/cifar10_simple"
 CIFAR_2015, PUBLISHED = "sohl_dickstein_2015/cifar10", "sohl_dickstein_2015/cifar10_published"
 TABLE_2, CELLS = "ho_2020/table2", sorted(path.stem for path in CONF.glob("cell/*.yaml"))
-MNIST, LEAVES = "sohl_dickstein_2015/mnist", "sohl_dickstein_2015/dead_leaves"
-MNIST_2020, SHARES = "ho_2020/mnist", "ho_2020/cifar10_bound_shares"
+MNIST, LEAVES, LEAVES_UNET = (f"sohl_dickstein_2015/{name}" for name in ("mnist", "dead_leaves", "dead_leaves_unet"))
+MNIST_2020, MNIST_SAMPLES, SHARES = "ho_2020/mnist", "ho_2020/mnist_samples", "ho_2020/cifar10_bound_shares"
 TEXTURES, BARK = "sohl_dickstein_2015/textures", "sohl_dickstein_2015/bark"
 NEEDS = {  # options that only some data, networks or reverse processes go with; all others compose with the Swiss roll
     HEARTBEAT: {
@@ -32,7 +32,7 @@ NEEDS = {  # options that only some data, networks or reverse processes go with;
     },
     CIFAR: {
         *(("data", "cifar10"), ("network", "laptop_unet"), ("prediction", "linear_residual")),
-        *(("evaluators", "ddpm"), ("validation", "sampled")),
+        *(("evaluators", "ddpm"), ("evaluators", "bound_2020"), ("validation", "sampled")),
     },
     SIMPLE: {("network", "unet"), ("answers", "l_simple")},  # without an output for the variance
     TABLE_2: {("network", "table2_unet"), ("evaluators", "table2"), *(("cell", cell) for cell in CELLS)},
@@ -44,8 +44,10 @@ NEEDS = {  # options that only some data, networks or reverse processes go with;
         *(("data", "mnist_standardized"), ("network", "dense_2015")),
         *(("evaluators", "mnist_2015"), ("evaluators", "images_2015")),
     },
-    MNIST_2020: {("data", "mnist"), ("network", "mnist_unet"), ("evaluators", "mnist_2020")},
+    MNIST_2020: {("data", "mnist"), ("network", "mnist_unet")},
+    MNIST_SAMPLES: {("evaluators", "mnist_2020")},
     LEAVES: {("data", "dead_leaves"), ("network", "convolutions_and_pixel"), ("evaluators", "dead_leaves")},
+    LEAVES_UNET: {("network", "dead_leaves_unet")},
     TEXTURES: {("data", "textures"), ("network", "convolutions_2015"), ("evaluators", "textures")},
     BARK: {("data", "uiuc_bark")},
 }
@@ -54,7 +56,9 @@ OUTPUTS = {  # mean and variance; a bit's logit
     **{
         MNIST: (2, 28, 28),
         MNIST_2020: (2, 28, 28),
+        MNIST_SAMPLES: (2, 28, 28),
         LEAVES: (2, 64, 64),
+        LEAVES_UNET: (2, 64, 64),
         TEXTURES: (2, 64, 64),
         BARK: (2, 64, 64),
         TABLE_2: (3, 32, 32),
@@ -70,6 +74,8 @@ SMALLER = {  # the same in seconds
     CIFAR_2015: PATHWAYS,
     PUBLISHED: PATHWAYS,
     MNIST_2020: [f"{NETWORK}.network.ch=32"],
+    MNIST_SAMPLES: [f"{NETWORK}.network.ch=32"],
+    LEAVES_UNET: [f"{NETWORK}.network.ch=32"],
     SHARES: [f"{NETWORK}.network.ch=32"],
     LEAVES: [f"{NETWORK}.lower.pathways.convolutions.features=4", f"{NETWORK}.upper.inputs=5"],
     TEXTURES: CONVOLUTIONS + ALL_TERMS,
