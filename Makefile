@@ -29,8 +29,12 @@ swiss_roll binary_heartbeat: .venv/.stamp  # seed 0 is trained here, the others 
 	$(BIN)/python experiments/train.py experiment=sohl_dickstein_2015/$@ seed=0
 	$(BIN)/python experiments/evaluate.py -m experiment=sohl_dickstein_2015/$@ seed=$(SEEDS)
 
-dead_leaves textures mnist: .venv/.stamp  # the shipped weights on all test images
+dead_leaves textures: .venv/.stamp  # the shipped weights on all test images
 	$(BIN)/python experiments/evaluate.py experiment=sohl_dickstein_2015/$@
+
+mnist: .venv/.stamp  # of both papers
+	$(BIN)/python experiments/evaluate.py experiment=sohl_dickstein_2015/mnist
+	$(BIN)/python experiments/evaluate.py experiment=ho_2020/mnist
 
 cifar10: .venv/.stamp  # of both papers
 	$(BIN)/python experiments/evaluate.py experiment=sohl_dickstein_2015/cifar10
