@@ -252,7 +252,7 @@ def test_the_entrypoint_writes_what_the_experiment_reads(tmp_path: Path, monkeyp
     images, labels = digits(10_300, 5)
     monkeypatch.setattr(files, "mnist", lambda folder: (images[:10_200], images[10_200:]))
     monkeypatch.setattr(files, "mnist_labels", lambda folder: (labels[:10_200], labels[10_200:]))
-    run = test_runs.configured(tmp_path, "tier=laptop", experiment="ho_2020/mnist", verb="evaluate")
+    run = test_runs.configured(tmp_path, "tier=laptop", experiment="ho_2020/mnist_samples", verb="evaluate")
     with pytest.raises(UserError, match=r"no classifier at .*: train it first by `python experiments/classifier\.py`") as error:
         configs.build(run.config, "evaluators")
     assert "\n" not in str(error.value)
