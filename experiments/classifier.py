@@ -1,7 +1,7 @@
 """Train the classifier that scores samples of MNIST: python experiments/classifier.py [--seed 0] [--results FOLDER] ...
 
 Writes FOLDER/ho_2020/mnist_classifier/seed<k>.safetensors, weights in float16, and the record of their accuracy beside it;
-`evaluate.py experiment=ho_2020/mnist` reads them. Trained on the images that the diffusion model is trained on; about a
+`evaluate.py experiment=ho_2020/mnist_samples` reads them. Trained on the images that the diffusion model is trained on; about a
 minute on two cores, the same weights for the same seed, machine and number of threads.
 """
 
