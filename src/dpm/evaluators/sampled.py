@@ -13,7 +13,7 @@ beta and q; the examples' own variance is the covariance of two visits to the sa
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -321,20 +321,20 @@ class SampledNLL(SampledTerms):
         total, transitions, decoded = (np.array(result.part(*r)) / scale for r in ((1, T), (2, T), (1, 1)))
         parts = {"prior": prior, "transitions": float(transitions[0]), "reconstruction": float(decoded[0])}
 
-        def measured(quantity: str, closed: float, part: "np.ndarray[Any, Any]", **more: Any) -> Measurement:
-            value, stderr, protocol = closed + float(part[0]), float(part[1]), self.protocol(result, "decoder")
-            answer = {"protocol": protocol, "claim": self.claims.get(quantity), **more}
-            return Measurement(quantity, value, stderr, len(x_0), self.unit, **answer)
+        def measured(
+            quantity: str, closed: float, part: "np.ndarray[Any, Any]", claim: str | None, **about: Scalar
+        ) -> Measurement:
+            value, stderr, protocol = closed + float(part[0]), float(part[1]), {**self.protocol(result, "decoder"), **about}
+            return Measurement(quantity, value, stderr, len(x_0), self.unit, protocol, claim)
 
         def paid(s: int) -> Measurement:
-            claim = self.point_claim and self.point_claim.format(s)
-            protocol = {**self.protocol(result, "decoder"), "reverse_step": s}
-            return measured("rate", prior, np.array(result.part(T - s + 2, T)) / scale, protocol=protocol, claim=claim)
+            part, claim = np.array(result.part(T - s + 2, T)) / scale, self.point_claim and self.point_claim.format(s)
+            return measured("rate", prior, part, claim, reverse_step=s)
 
         measurements = (
-            measured("nll_bound", prior, total, parts=parts),
-            measured("rate", prior, transitions),
-            measured("distortion", 0.0, decoded),
+            replace(measured("nll_bound", prior, total, self.claims.get("nll_bound")), parts=parts),
+            measured("rate", prior, transitions, self.claims.get("rate")),
+            measured("distortion", 0.0, decoded, self.claims.get("distortion")),
             *map(paid, reverse_steps(T, self.points)),
         )
         return Evaluation(measurements, curve(result, scale, T))
