@@ -63,7 +63,7 @@ def replicated(loss: Module) -> Module | DistributedDataParallel:
     """
     if processes() == 1:
         return loss
-    return DistributedDataParallel(loss, broadcast_buffers=False, find_unused_parameters=True)
+    return DistributedDataParallel(loss, find_unused_parameters=True)
 
 
 def mean(value: Tensor) -> Tensor:
