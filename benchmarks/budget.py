@@ -6,7 +6,8 @@ Trains and evaluates nothing: reads the records of the experiment and of <experi
 below results/<experiment>_budget, what it says at ten times the largest budget, at the paper's and in the limit, and the share
 that the largest budget is of the one which the paper's number takes; each time the law of least squares and the ends of its
 95 % interval. The error of a run is the standard deviation over seeds of one budget, pooled over the budgets that have several;
-with --spread it is this number beside the record's own error.
+with --spread it is this number beside the record's own error. The law is fitted to the three largest budgets and to as many
+smaller ones as it explains with them; the figure shows the others too.
 """
 
 import argparse
@@ -21,7 +22,7 @@ from hydra import compose, initialize_config_dir
 from dpm import app, configs
 from dpm.claims import Claim, load_claims
 from dpm.errors import UserError
-from dpm.extrapolation import Extrapolation, spread
+from dpm.extrapolation import Extrapolation, of_long_runs, spread
 from dpm.records import Measurement, Record, Scalar, provenance, save_arrays
 from dpm.report.verdicts import common_tier
 from dpm.results import Results, Run, selected
@@ -67,12 +68,11 @@ def measurements(
     yield Measurement("nll_spread", round(float(fit.sigma.max()), 4), None, n, claim.unit, shared)
 
 
-def arrays_of(fit: Extrapolation, paper: float) -> dict[str, np.ndarray]:
-    """The runs, and law and interval from the shortest run to beyond the paper's budget."""
+def arrays_of(fit: Extrapolation, runs: dict[str, np.ndarray], paper: float) -> dict[str, np.ndarray]:
+    """All runs, and law and interval from the shortest run that the law is fitted to, to beyond the paper's budget."""
     C = np.geomspace(fit.C.min(), 3 * paper, 50)
     low, high = np.array([fit.interval(c) for c in C]).T
     curve = {"examples": C, "law": fit.law(C), "low": low, "high": high}
-    runs = {"examples": fit.C, "bound": fit.L, "error": fit.sigma}
     return {
         **{f"curve_{name}": array for name, array in curve.items()},
         **{f"run_{name}": array for name, array in runs.items()},
@@ -104,9 +104,9 @@ def main() -> None:
     measured = selected(records, claim.quantity, PICK)
     C, L = np.array([float(r.budget["examples"]) for r in records]), np.array([m.value for m in measured])
     sigma, about = errors(C, measured, settings.spread)
-    fit = Extrapolation(C, L, sigma, float(about.get("spread_dof", math.inf)))
+    fit = of_long_runs(C, L, sigma, float(about.get("spread_dof", math.inf)))
     config, paper = configured(settings.experiment)
-    about |= {"n_runs": len(C), "n_budgets": len(np.unique(C))}
+    about |= {"n_runs": len(fit.C), "n_budgets": len(np.unique(fit.C)), "n_shorter_runs_left_out": len(C) - len(fit.C)}
     rows = tuple(measurements(fit, claim, paper, min(m.n for m in measured), about, config["T"]))
     for m in rows:
         print(f"{m.quantity} {m.value:g} {m.unit}: {', '.join(str(m.protocol.get(k, '')) for k in ('at', 'of', 'end'))}")
@@ -114,7 +114,7 @@ def main() -> None:
     read = "".join(run.record.provenance["weights_sha256"] + repr(m) for run, m in zip(runs, measured, strict=True)).encode()
     origin = provenance(configs.essential(config), read, read)
     path = settings.results / f"{settings.experiment}_budget" / "seed0.json"
-    save_arrays(path.with_suffix(".npz"), arrays_of(fit, paper))
+    save_arrays(path.with_suffix(".npz"), arrays_of(fit, {"examples": C, "bound": L, "error": sigma}, paper))
     Record(f"{settings.experiment}_budget", 0, records[0].tier, cost(records), origin, rows).save(path)
     print(path)
 

@@ -12,7 +12,7 @@ import scipy.stats
 
 from dpm.claims import Claim, Tolerance, load_claims
 from dpm.errors import UserError
-from dpm.extrapolation import Extrapolation, PowerLaw, spread
+from dpm.extrapolation import Extrapolation, PowerLaw, of_long_runs, spread
 from dpm.figures import load_arrays, render
 from dpm.figures.budget import against_budget
 from dpm.records import Measurement, Record
@@ -180,6 +180,24 @@ def test_a_law_that_misses_the_runs_widens_its_interval() -> None:
     assert np.diff(fit.interval(60_000.0)) > 5 * np.diff(exact.interval(60_000.0))
 
 
+def test_short_runs_off_the_law_are_left_out() -> None:
+    """Another regime up to some budget: the law of the others is the one that is found; with no such regime all runs stay."""
+    C, sigma = 375.0 * 2 ** np.array([0, 0, 1, 2, 3, 4, 5]), np.full(7, 0.004)
+    L = LAWS[0](C)
+    fit = of_long_runs(C, L, sigma, 2)
+    assert np.array_equal(fit.C, C)
+    off = L + np.where(C < 1500, 0.2, 0)
+    fit = of_long_runs(C, off, sigma, 2)
+    assert np.array_equal(fit.C, C[3:])
+    assert fit.allowed == pytest.approx(fit.S + scipy.stats.t.ppf(0.975, 2) ** 2)
+    assert float(fit.law(60_000.0)) == pytest.approx(float(LAWS[0](60_000.0)), abs=1e-4)
+    kinked = L + np.where(C == 3000, 0.2, 0)  # three budgets always stay
+    assert of_long_runs(C, kinked, sigma).C.tolist() == C[4:].tolist()
+    assert of_long_runs(C[::-1], off[::-1], sigma).C.tolist() == C[:2:-1].tolist()
+    with pytest.raises(UserError, match="three budgets at least, got 2"):
+        of_long_runs(C[:3], L[:3], sigma[:3])
+
+
 def test_what_cannot_be_extrapolated_is_refused_in_one_line() -> None:
     L, sigma, fit = LAWS[0](STEPS), np.full(4, 0.01), extrapolated()
     refused = [
@@ -247,7 +265,13 @@ def test_the_benchmark_writes_what_the_law_says(results: Path, monkeypatch: pyte
 
     def value(quantity: str, **protocol: object) -> float:
         (m,) = selected([record], quantity, protocol)
-        assert {"n_runs": 5, "n_budgets": 3, "spread_from": "seeds", "spread_dof": 2}.items() <= dict(m.protocol).items()
+        assert {
+            "n_runs": 5,
+            "n_budgets": 3,
+            "n_shorter_runs_left_out": 0,
+            "spread_from": "seeds",
+            "spread_dof": 2,
+        }.items() <= dict(m.protocol).items()
         return m.value
 
     for at, budget_ in (("ten_times", 10 * 384_000.0), ("paper_budget", 102_400_000.0), ("limit", math.inf)):
@@ -260,6 +284,25 @@ def test_the_benchmark_writes_what_the_law_says(results: Path, monkeypatch: pyte
     assert value("nll_spread") == pytest.approx(error, abs=6e-5)
     assert np.allclose(arrays["curve_law"], fit.law(arrays["curve_examples"]))
     assert all(m.claim is None for m in record.measurements)
+
+
+def test_the_benchmark_leaves_short_runs_out_but_shows_them(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sixteenths off the law of an eighth, a quarter, a half and all: the law is that of four runs, the spread is theirs."""
+    shares = "ho_2020/cifar10_bound_shares"
+    for name, steps in (("eighth", 750), ("half", 3000)):
+        result(shares, f"{shares}/share={name}", steps, 0, float(LAWS[0](np.array(float(steps)))), results)
+    for seed in range(3):
+        result(shares, f"{shares}/share=sixteenth", 375, seed, 6 + 0.004 * seed, results)
+    record = measured(results, monkeypatch)
+    arrays = load_arrays(results / "ho_2020" / "cifar10_bound_budget" / "seed0.npz")
+    assert len(arrays["run_examples"]) == 7
+    assert arrays["curve_examples"][0] == pytest.approx(64 * 750)
+    (m,) = selected([record], "nll_spread", {"n_runs": 4, "n_shorter_runs_left_out": 3})
+    assert m.value == pytest.approx(0.004)
+    claim = Claim("p/L", "Table 1", "P", "nll_bound", "bits/dim", 3.7, Tolerance(0.1, "why"))
+    (axes,) = against_budget(arrays, claim).axes
+    hollow = [line.get_xdata() for line in axes.lines if line.get_markerfacecolor() == "none"]
+    assert [x.tolist() for x in hollow] == [[64 * 375.0] * 3]
 
 
 def test_a_spread_can_be_stated_and_must_be_without_seeds(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,29 +52,13 @@ class Extrapolation:
     def __init__(self, C: Array, L: Array, sigma: Array, dof: float = math.inf, level: float = 0.95) -> None:
         if len(np.unique(C)) < 3:
             raise UserError(f"a power law has three parameters: runs of three budgets at least, got {len(np.unique(C))}")
-        if not (np.isfinite([C, L, sigma]).all() and min(C.min(), L.min(), sigma.min(), dof) > 0):
-            raise UserError("budgets, bounds, their errors and degrees of freedom must be positive")
         self.C, self.L, self.sigma = C, L, sigma
-        self.law, self.S = self._least_squares()
+        self.law, self.S = _least_squares(C, L, sigma)
         self.free = len(C) - 3
-        explained = self.free == 0 or scipy.stats.chi2.ppf(level, self.free) >= self.S
-        self.scale, dof = (1.0, dof) if explained else (self.S / self.free, self.free)
+        self.scale, dof = (1.0, dof) if _explained(self.S, self.free, level) else (self.S / self.free, self.free)
         self.allowed = self.S + self.scale * float(scipy.stats.t.ppf((1 + level) / 2, dof)) ** 2
         if self.law.a == 0 or self.misfit(C.min(), float(self.law(C.max()))) <= self.allowed:
             raise UserError("the bounds of these budgets differ by no more than their errors: nothing to extrapolate")
-
-    def _least_squares(self) -> tuple[PowerLaw, float]:
-        """For each b the law is linear in L_inf and a (variable projection)."""
-        C_0 = float(self.C.max())
-
-        def at(b: float) -> tuple[Array, float]:
-            design = np.stack([np.ones_like(self.C), (self.C / C_0) ** -b], 1)
-            coefficients, distance = scipy.optimize.nnls(design / self.sigma[:, None], self.L / self.sigma)
-            return coefficients, distance**2
-
-        b = _minimiser(lambda b: at(b)[1], np.array([at(b)[1] for b in EXPONENTS]))
-        (L_inf, a), S = at(b)
-        return PowerLaw(float(L_inf), float(a), b, C_0), S
 
     def misfit(self, C: float, L: float) -> float:
         """The least S of the laws through the point (C, L); C may be infinite. This is -2 times the profile log likelihood."""
@@ -117,6 +101,42 @@ class Extrapolation:
 
     def _excess(self, C: float, L: float) -> float:
         return self.misfit(C, L) - self.allowed
+
+
+def of_long_runs(C: Array, L: Array, sigma: Array, dof: float = math.inf, level: float = 0.95) -> Extrapolation:
+    """Of the three largest budgets, and of as many smaller ones as the law explains with them; the others are left out.
+
+    The law is one of large budgets: a network's first steps are another regime. What is left out is all runs up to some budget.
+    """
+    budgets = np.unique(C)
+    kept = budgets[-3:].min() <= C
+    for least in budgets[-4::-1]:
+        longer = least <= C
+        _, S = _least_squares(C[longer], L[longer], sigma[longer])
+        if not _explained(S, int(longer.sum()) - 3, level):
+            break
+        kept = longer
+    return Extrapolation(C[kept], L[kept], sigma[kept], dof, level)
+
+
+def _least_squares(C: Array, L: Array, sigma: Array) -> tuple[PowerLaw, float]:
+    """The best law and its S; for each b it is linear in L_inf and a (variable projection)."""
+    if not (np.isfinite([C, L, sigma]).all() and min(C.min(), L.min(), sigma.min()) > 0):
+        raise UserError("budgets, bounds and their errors must be positive")
+    C_0 = float(C.max())
+
+    def at(b: float) -> tuple[Array, float]:
+        design = np.stack([np.ones_like(C), (C / C_0) ** -b], 1)
+        coefficients, distance = scipy.optimize.nnls(design / sigma[:, None], L / sigma)
+        return coefficients, distance**2
+
+    b = _minimiser(lambda b: at(b)[1], np.array([at(b)[1] for b in EXPONENTS]))
+    (L_inf, a), S = at(b)
+    return PowerLaw(float(L_inf), float(a), b, C_0), S
+
+
+def _explained(S: float, free: int, level: float) -> bool:
+    return free == 0 or bool(scipy.stats.chi2.ppf(level, free) >= S)
 
 
 def _minimiser(S: Callable[[float], float], on_grid: Array) -> float:

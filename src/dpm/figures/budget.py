@@ -10,6 +10,8 @@ from dpm.figures import WIDTH, Arrays, styled
 def against_budget(arrays: Arrays, claim: Claim) -> Figure:
     """L of each run with two standard errors, the law of least squares, its 95 % interval, and the paper's number.
 
+    Hollow are the runs shorter than where the curve begins, to which it is not fitted.
+
     arrays: run_examples, run_bound, run_error; curve_examples, curve_law, curve_low, curve_high; paper_examples and exponent,
     of one value. Budgets are training images, repetitions counted; bounds are in the unit of the claim.
     """
@@ -23,9 +25,11 @@ def against_budget(arrays: Arrays, claim: Claim) -> Figure:
     label = f"$L_\\infty + a\\,C^{{-b}}$, b = {arrays['exponent'][0]:.2f}"
     axes.plot(examples[within], arrays["curve_law"][within], color="C0", label=label)
     axes.plot(examples[~within], arrays["curve_law"][~within], "--", color="C0")
-    axes.errorbar(
-        arrays["run_examples"], arrays["run_bound"], 2 * arrays["run_error"], fmt="o", color="C2", label="complete runs"
-    )
+    C, L, error = (arrays[f"run_{name}"] for name in ("examples", "bound", "error"))
+    short = 0.999 * examples[0] > C  # the curve begins at a run, to within rounding
+    for shown, face, label in ((~short, "C2", "complete runs"), (short, "none", "shorter ones, left out of the fit")):
+        if shown.any():
+            axes.errorbar(C[shown], L[shown], 2 * error[shown], fmt="o", color="C2", markerfacecolor=face, label=label)
     axes.plot(arrays["paper_examples"], [claim.value], "*", color="0.15", markersize=10, label=f"paper: {claim.amount}")
     axes.set(xscale="log", xlabel="training images C, repetitions counted", ylabel=f"L ({claim.unit})")
     axes.legend()
