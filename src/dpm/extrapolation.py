@@ -107,6 +107,7 @@ def of_long_runs(C: Array, L: Array, sigma: Array, dof: float = math.inf, level:
     """Of the three largest budgets, and of as many smaller ones as the law explains with them; the others are left out.
 
     The law is one of large budgets: a network's first steps are another regime. What is left out is all runs up to some budget.
+    With three budgets left the law is exact, so that its interval holds their errors and nothing of the law's.
     """
     budgets = np.unique(C)
     kept = budgets[-3:].min() <= C
