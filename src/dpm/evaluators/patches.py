@@ -47,7 +47,7 @@ def of_real_images(distance: PatchDistance, images: np.ndarray, n: int) -> Measu
     """The mean distance of disjoint sets of n images, (m, C, H, W) with m >= 2 n: what n samples are apart by chance alone."""
     if len(images) < 2 * n:
         raise UserError(f"patch distance: two sets of {n} real images, there are {len(images)} images")
-    sets = [torch.from_numpy(images[k : k + n]) for k in range(0, len(images) - n + 1, n)]
+    sets = [torch.tensor(images[k : k + n]) for k in range(0, len(images) - n + 1, n)]
     values = np.array([distance.distance(patches(part, distance.side)) for part in sets])
     protocol: dict[str, Scalar] = {"statistics": "train", "features": "patches", "side": distance.side}
     about = {**protocol, "source": "test_images", "sets": len(sets)}
