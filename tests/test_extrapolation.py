@@ -204,6 +204,8 @@ def test_what_cannot_be_extrapolated_is_refused_in_one_line() -> None:
         (lambda: Extrapolation(STEPS[[0, 0, 1, 1]], L, sigma), "three budgets at least, got 2"),
         (lambda: Extrapolation(STEPS, L, 0 * sigma), "must be positive"),
         (lambda: Extrapolation(STEPS, L * math.nan, sigma), "must be positive"),
+        (lambda: Extrapolation(STEPS, L, sigma, dof=0), "must be positive"),
+        (lambda: of_long_runs(STEPS, L * math.nan, sigma), "must be positive"),
         (lambda: Extrapolation(STEPS, np.full(4, 3.7), sigma), "no more than their errors"),
         (lambda: Extrapolation(STEPS, L[::-1], sigma), "no more than their errors"),
         (lambda: Extrapolation(STEPS, L, 100 * sigma), "no more than their errors"),

@@ -52,6 +52,8 @@ class Extrapolation:
     def __init__(self, C: Array, L: Array, sigma: Array, dof: float = math.inf, level: float = 0.95) -> None:
         if len(np.unique(C)) < 3:
             raise UserError(f"a power law has three parameters: runs of three budgets at least, got {len(np.unique(C))}")
+        if not dof > 0:
+            raise UserError("degrees of freedom must be positive")
         self.C, self.L, self.sigma = C, L, sigma
         self.law, self.S = _least_squares(C, L, sigma)
         self.free = len(C) - 3

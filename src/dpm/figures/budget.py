@@ -26,7 +26,7 @@ def against_budget(arrays: Arrays, claim: Claim) -> Figure:
     axes.plot(examples[within], arrays["curve_law"][within], color="C0", label=label)
     axes.plot(examples[~within], arrays["curve_law"][~within], "--", color="C0")
     C, L, error = (arrays[f"run_{name}"] for name in ("examples", "bound", "error"))
-    short = 0.999 * examples[0] > C  # the curve begins at a run, to within rounding
+    short = examples[0] > C
     for shown, face, label in ((~short, "C2", "complete runs"), (short, "none", "shorter ones, left out of the fit")):
         if shown.any():
             axes.errorbar(C[shown], L[shown], 2 * error[shown], fmt="o", color="C2", markerfacecolor=face, label=label)
