@@ -27,9 +27,10 @@ def against_budget(arrays: Arrays, claim: Claim) -> Figure:
     axes.plot(examples[~within], arrays["curve_law"][~within], "--", color="C0")
     C, L, error = (arrays[f"run_{name}"] for name in ("examples", "bound", "error"))
     short = examples[0] > C
-    for shown, face, label in ((~short, "C2", "complete runs"), (short, "none", "shorter ones, left out of the fit")):
+    left_out = {"color": "0.5", "markerfacecolor": "none", "markersize": 7, "label": "shorter ones, left out of the fit"}
+    for shown, style in ((~short, {"color": "C2", "label": "complete runs"}), (short, left_out)):
         if shown.any():
-            axes.errorbar(C[shown], L[shown], 2 * error[shown], fmt="o", color="C2", markerfacecolor=face, label=label)
+            axes.errorbar(C[shown], L[shown], 2 * error[shown], fmt="o", **style)
     axes.plot(arrays["paper_examples"], [claim.value], "*", color="0.15", markersize=10, label=f"paper: {claim.amount}")
     axes.set(xscale="log", xlabel="training images C, repetitions counted", ylabel=f"L ({claim.unit})")
     axes.legend()
