@@ -22,7 +22,8 @@ GROUPS = [
 HEARTBEAT, CIFAR, SIMPLE = "sohl_dickstein_2015/binary_heartbeat", "ho_2020/cifar10_bound", "ho_2020/cifar10_simple"
 CIFAR_2015, PUBLISHED = "sohl_dickstein_2015/cifar10", "sohl_dickstein_2015/cifar10_published"
 TABLE_2, CELLS = "ho_2020/table2", sorted(path.stem for path in CONF.glob("cell/*.yaml"))
-MNIST, LEAVES, LEAVES_UNET = (f"sohl_dickstein_2015/{name}" for name in ("mnist", "dead_leaves", "dead_leaves_unet"))
+MNIST, LEAVES = "sohl_dickstein_2015/mnist", "sohl_dickstein_2015/dead_leaves"
+LEAVES_UNET, LEAVES_KERNELS = f"{LEAVES}_unet", f"{LEAVES}_kernels"
 MNIST_2020, MNIST_SAMPLES, SHARES = "ho_2020/mnist", "ho_2020/mnist_samples", "ho_2020/cifar10_bound_shares"
 TEXTURES, BARK = "sohl_dickstein_2015/textures", "sohl_dickstein_2015/bark"
 NEEDS = {  # options that only some data, networks or reverse processes go with; all others compose with the Swiss roll
@@ -48,6 +49,7 @@ NEEDS = {  # options that only some data, networks or reverse processes go with;
     MNIST_SAMPLES: {("evaluators", "mnist_2020")},
     LEAVES: {("data", "dead_leaves"), ("network", "convolutions_and_pixel"), ("evaluators", "dead_leaves")},
     LEAVES_UNET: {("network", "dead_leaves_unet")},
+    LEAVES_KERNELS: {("network", "dead_leaves_kernels"), ("prediction", "noiseless")},
     TEXTURES: {("data", "textures"), ("network", "convolutions_2015"), ("evaluators", "textures")},
     BARK: {("data", "uiuc_bark")},
 }
@@ -59,6 +61,7 @@ OUTPUTS = {  # mean and variance; a bit's logit
         MNIST_SAMPLES: (2, 28, 28),
         LEAVES: (2, 64, 64),
         LEAVES_UNET: (2, 64, 64),
+        LEAVES_KERNELS: (2, 64, 64),
         TEXTURES: (2, 64, 64),
         BARK: (2, 64, 64),
         TABLE_2: (3, 32, 32),
@@ -76,6 +79,7 @@ SMALLER = {  # the same in seconds
     MNIST_2020: [f"{NETWORK}.network.ch=32"],
     MNIST_SAMPLES: [f"{NETWORK}.network.ch=32"],
     LEAVES_UNET: [f"{NETWORK}.network.ch=32"],
+    LEAVES_KERNELS: [f"{NETWORK}.network.network.ch=32"],
     SHARES: [f"{NETWORK}.network.ch=32"],
     LEAVES: [f"{NETWORK}.lower.pathways.convolutions.features=4", f"{NETWORK}.upper.inputs=5"],
     TEXTURES: CONVOLUTIONS + ALL_TERMS,
@@ -133,7 +137,7 @@ def test_an_experiment_has_every_tier_and_says_what_it_is(tmp_path: Path, experi
     assert head[1].startswith("# ")
 
 
-@pytest.mark.parametrize("experiment", [CIFAR_2015, PUBLISHED, MNIST, MNIST_2020, LEAVES, TEXTURES, BARK])
+@pytest.mark.parametrize("experiment", [CIFAR_2015, PUBLISHED, MNIST, MNIST_2020, LEAVES, LEAVES_KERNELS, TEXTURES, BARK])
 def test_shipped_weights_are_small(tmp_path: Path, experiment: str) -> None:
     """Below 8 MB at the configured sizes and in the precision that is shipped: results stay a part of the repository."""
     run = test_runs.configured(tmp_path, experiment=experiment)
@@ -150,7 +154,8 @@ def test_a_group_composes_and_builds(tmp_path: Path, group: str, option: str) ->
     x_t, t = configs.build(run.config, "data").held_out(3), torch.full((3,), 5)
     learned = (group, option) in {("cell", "mean_bound_learned"), ("cell", "epsilon_bound_learned")}
     channels, *rest = OUTPUTS[experiment]
-    assert run.reverse().network(x_t, t).shape == (3, channels * (1 + learned), *rest)
+    reverse = run.reverse()
+    assert getattr(reverse, "raw", reverse.network)(x_t, t).shape == (3, channels * (1 + learned), *rest)
 
 
 def test_groups_are_files_that_say_what_they_build_or_answer() -> None:
