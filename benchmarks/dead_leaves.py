@@ -5,7 +5,7 @@
 Fits one mixture to pixels whose neighbours all lie in the patch and another to those at its border, prints what they reach
 on validation patches as they go, and writes a record below results/<experiment>_mcgsm: the log likelihood of whole patches,
 which is what a bound on theirs compares with, and that of the pixels with all their neighbours, which is what the paper of
-the model reports. K of <experiment> and of <experiment>_unet, where they have records, minus the first is the gain. Beside
+the model reports. K of <experiment>, and of it with other networks, where they have records, minus the first is the gain. Beside
 it lie a sample and a training image for the figure.
 """
 
@@ -97,7 +97,8 @@ def measure(run: runs.Run, settings: argparse.Namespace) -> tuple[Record, dict[s
     rows = measurements(images, test, per_image, ceiling, {**about, "split": "held-out"})
     results, seed = Path(run.config["results"]), f"seed{run.seed}.json"
     rows += gain(results / run.name / seed, "multiscale", rows[0], DIFFERENCE)
-    rows += gain(results / f"{run.name}_unet" / seed, "unet", rows[0])
+    for network in ("unet", "kernels"):
+        rows += gain(results / f"{run.name}_{network}" / seed, network, rows[0])
     rows += measurements(images, kept, per_image, ceiling, {**about, "split": "validation"})
     parameters = sum(p.numel() for p in images.inside.parameters())
     rows.append(
