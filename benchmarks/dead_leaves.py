@@ -5,8 +5,8 @@
 Fits one mixture to pixels whose neighbours all lie in the patch and another to those at its border, prints what they reach
 on validation patches as they go, and writes a record below results/<experiment>_mcgsm: the log likelihood of whole patches,
 which is what a bound on theirs compares with, and that of the pixels with all their neighbours, which is what the paper of
-the model reports. K of <experiment>, and of it with other networks, where they have records, minus the first is the gain. Beside
-it lie a sample and a training image for the figure.
+the model reports. K of <experiment>, and of it with other networks, where they have records, minus the first is the gain.
+Beside it lie a sample and a training image for the figure.
 """
 
 import argparse
