@@ -101,7 +101,7 @@ class WhitenedResidual(LinearResidual):
         return self.model.whitened(q, x_t, t)
 
 
-class Noiseless(LinearResidual):
+class Noiseless(nn.Module, DataPrediction):
     """The network predicts u of x_0 = u + N(0, noise^2), images with white noise of their own, from all that is known of it.
 
     With y = x_t / alpha_t, s = sigma_t / alpha_t and c = s^2 / (s^2 + noise^2): E[x_0 | x_t] = y + c (E[u | x_t] - y), exactly,
@@ -110,10 +110,10 @@ class Noiseless(LinearResidual):
     """
 
     def __init__(self, model: GaussianImages, noise: float) -> None:
-        super().__init__(model)
+        super().__init__()
         if not noise > 0:
             raise UserError(f"images with noise of their own: noise > 0, in the units of x_0, must hold, got {noise}")
-        self.noise = noise
+        self.model, self.noise = model, noise
 
     def input(self, q: GaussianDiffusion, x_t: Tensor, t: Tensor) -> Tensor:
         y, variance = self._observation(q, x_t, t)
