@@ -1,6 +1,7 @@
 """Kernel prediction against its formula, one pixel and one neighbour at a time, and the noise that images have of their own."""
 
 import math
+from collections.abc import Sequence
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from dpm.processes.gaussian import GaussianDiffusion
 
 Q = GaussianDiffusion(schedules.geometric(T=50, beta_1=1e-4, alpha_bar_T=1e-2))
 SIDE = 6
+DILATIONS = (1, 2, 4, 1)
 
 
 class Says(nn.Module):
@@ -30,8 +32,8 @@ class Says(nn.Module):
         return self.outputs.to(x.dtype)
 
 
-def channels(C: int, size: int, rounds: int) -> int:
-    return 2 * C + 1 + rounds * (size**2 + 2)
+def channels(C: int, size: int, dilations: Sequence[int]) -> int:
+    return 2 * C + 1 + len(dilations) * (size**2 + 2)
 
 
 def inputs(n: int, C: int) -> tuple[Tensor, Tensor]:
@@ -45,16 +47,16 @@ def at(image: Tensor, row: int, column: int) -> Tensor:
     return image[:, min(max(row, 0), SIDE - 1), min(max(column, 0), SIDE - 1)]
 
 
-def formula(x: Tensor, outputs: Tensor, C: int, size: int, rounds: int) -> Tensor:
+def formula(x: Tensor, outputs: Tensor, C: int, size: int, dilations: Sequence[int]) -> Tensor:
     """One example, (3 C + 1, H, W) and what the network says of it -> (2 C, H, W)."""
     y, linear, tau = x[C : 2 * C], x[2 * C : 3 * C], float(x[-1, 0, 0])
     squares = [(a, b) for a in range(-(size // 2), size // 2 + 1) for b in range(-(size // 2), size // 2 + 1)]
-    for r in range(rounds):
+    for r, step in enumerate(dilations):
         g, c, *h = outputs[2 * C + 1 :].split(size**2 + 2)[r]
         after = torch.zeros_like(y)
         for i in range(SIDE):
             for j in range(SIDE):
-                near = [at(y, i + a, j + b) for a, b in squares]
+                near = [at(y, i + step * a, j + step * b) for a, b in squares]
                 logits = torch.stack(
                     [
                         h[k][i, j]
@@ -70,20 +72,20 @@ def formula(x: Tensor, outputs: Tensor, C: int, size: int, rounds: int) -> Tenso
     return torch.cat([mean, outputs[C : 2 * C]])
 
 
-@pytest.mark.parametrize(("C", "size", "rounds"), [(1, 5, 3), (1, 3, 1), (3, 3, 2)])
-def test_the_output_is_its_formula(C: int, size: int, rounds: int) -> None:
+@pytest.mark.parametrize(("C", "size", "dilations"), [(1, 5, (1, 2, 4)), (1, 3, (1,)), (3, 3, (2, 1))])
+def test_the_output_is_its_formula(C: int, size: int, dilations: Sequence[int]) -> None:
     x, t = inputs(2, C)
-    outputs = torch.randn(2, channels(C, size, rounds), SIDE, SIDE)
-    ours = KernelPrediction(Says(outputs), size, rounds)(x, t)
-    expected = torch.stack([formula(x[i], outputs[i], C, size, rounds) for i in range(2)])
+    outputs = torch.randn(2, channels(C, size, dilations), SIDE, SIDE)
+    ours = KernelPrediction(Says(outputs), size, dilations)(x, t)
+    expected = torch.stack([formula(x[i], outputs[i], C, size, dilations) for i in range(2)])
     assert torch.allclose(ours, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_the_network_sees_which_neighbours_look_alike() -> None:
     """d_j for the half of the square before the pixel; the other half is the same differences seen from the other pixel."""
     x, t = inputs(2, 1)
-    watched = Says(torch.zeros(2, channels(1, 3, 1), SIDE, SIDE))
-    KernelPrediction(watched, 3, 1)(x, t)
+    watched = Says(torch.zeros(2, channels(1, 3, (1,)), SIDE, SIDE))
+    KernelPrediction(watched, 3, (1,))(x, t)
     assert watched.seen.shape == (2, 2 + 3**2 - 1, SIDE, SIDE)
     for i in range(2):
         for k, (a, b) in enumerate([(-1, -1), (-1, 0), (-1, 1), (0, -1)]):
@@ -100,7 +102,7 @@ def test_an_untrained_network_keeps_edges_and_averages_leaves() -> None:
     tau = torch.full_like(clean, 0.05)
     y = clean + tau * torch.randn_like(clean)
     x = torch.cat([torch.zeros_like(y), y, y, tau], 1)
-    mean = KernelPrediction(Says(torch.zeros(64, channels(1, 5, 3), 32, 32)))(x, torch.ones(64))[:, :1]
+    mean = KernelPrediction(Says(torch.zeros(64, channels(1, 5, DILATIONS), 32, 32)), 5, DILATIONS)(x, torch.ones(64))[:, :1]
     error = (mean - clean).square().mean((0, 1, 2)).sqrt()
     assert error[14:18].max() < 0.07, "at the edge"
     assert error[4:12].mean() < 0.01, "inside of a leaf"
@@ -109,16 +111,16 @@ def test_an_untrained_network_keeps_edges_and_averages_leaves() -> None:
 def test_bfloat16_does_not_round_the_pixels() -> None:
     """What is averaged and mixed stays float32: with zeros for the network's outputs nothing changes at all."""
     x, t = inputs(2, 1)
-    inside = KernelPrediction(Says(torch.zeros(2, channels(1, 5, 3), SIDE, SIDE)))
+    inside = KernelPrediction(Says(torch.zeros(2, channels(1, 5, DILATIONS), SIDE, SIDE)), 5, DILATIONS)
     full, half = (Autocast(inside, precision)(x, t) for precision in ("float32", "bfloat16"))
     assert torch.equal(full, half)
     assert Autocast(inside, "bfloat16")(x.double(), t).dtype is torch.float64
 
 
-@pytest.mark.parametrize(("size", "rounds"), [(4, 3), (1, 3), (5, 0)])
-def test_bad_sizes_are_refused(size: int, rounds: int) -> None:
-    with pytest.raises(UserError, match="size is odd, from 3, and rounds from 1"):
-        KernelPrediction(nn.Identity(), size, rounds)
+@pytest.mark.parametrize(("size", "dilations"), [(4, (1, 2)), (1, (1, 2)), (5, ()), (5, (1, 0))])
+def test_bad_sizes_are_refused(size: int, dilations: Sequence[int]) -> None:
+    with pytest.raises(UserError, match="size is odd, from 3, and dilations from 1"):
+        KernelPrediction(nn.Identity(), size, dilations)
 
 
 # --- images with noise of their own ---------------------------------------------------------------------------------------

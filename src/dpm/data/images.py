@@ -68,13 +68,14 @@ class StandardizedImages:
     mean and std are two numbers, from all values of the training images and with the variance grain^2 / 12 of u, so that
     E x_0 = 0 and E x_0^2 = 1 (2015, Table 1: "multiplied by a constant"). With grain 1, one grey level, the density of x_0 is a
     bound for 8-bit images (v8, footnote 3); data that are continuous have grain 0. u is fresh in every training batch and fixed
-    for validation and held-out examples.
+    for validation and held-out examples. `turned` says that images have no direction: each training patch is then turned and
+    mirrored at random, one of the eight ways of the square.
 
     `source(folder) -> (training, test)`: (n, C, H, W) in grey levels, H, W >= side. The last `n_validation` training images are
     kept for validation. Training patches lie anywhere; those of the other two sets tile their images, in order.
     """
 
-    def __init__(self, source: Source, n_validation: int, side: int, grain: float) -> None:
+    def __init__(self, source: Source, n_validation: int, side: int, grain: float, turned: bool = False) -> None:
         images, test = source(default_folder())
         if not 0 < n_validation < len(images):
             raise UserError(f"n_validation = {n_validation}: keep some of the {len(images)} training images, and train on some")
@@ -85,7 +86,7 @@ class StandardizedImages:
                 f"grain = {grain}: the width of the noise in grey levels, 1 for 8-bit images, 0 for continuous ones"
             )
         self.train, self.kept, self.test = images[:-n_validation], images[-n_validation:], test
-        self.side, self.grain = side, grain
+        self.side, self.grain, self.turned = side, grain, turned
         self.mean = float(self.train.mean(dtype=np.float64))
         self.std = math.sqrt(float(self.train.var(dtype=np.float64)) + grain**2 / 12)
 
@@ -94,6 +95,10 @@ class StandardizedImages:
         limits = (len(self.train), *(extent - self.side + 1 for extent in self.train.shape[2:]))
         index, top, left = (torch.randint(limit, (size,), generator=generator).tolist() for limit in limits)
         patches = [self.train[i, :, y : y + self.side, x : x + self.side] for i, y, x in zip(index, top, left, strict=True)]
+        if self.turned:
+            ways = torch.randint(8, (size,), generator=generator).tolist()
+            mirrored = [patch if way < 4 else patch.swapaxes(1, 2) for patch, way in zip(patches, ways, strict=True)]
+            patches = [np.rot90(patch, way, (1, 2)) for patch, way in zip(mirrored, ways, strict=True)]
         return self.standardised(np.stack(patches), generator).float()
 
     def training(self) -> Tensor:
