@@ -163,6 +163,8 @@ def test_terminal_table_fits(report: Report):
     lines = terminal(report.rows).splitlines()
     assert len(lines) == 1 + len(report.rows)
     assert max(map(len, lines)) <= 120
+    for line, row in zip(lines[1:], report.rows, strict=True):
+        assert line.endswith(row.cells[4].replace("*", "")), "names are cut before verdicts"
     assert max(map(len, terminal(report.rows, width=60).splitlines())) == 60
 
 

@@ -109,9 +109,14 @@ def judgement(verdict: Verdict | None) -> str:
 
 
 def terminal(rows: Sequence[Row], width: int = 120) -> str:
-    """claim, paper, ours, verdict as plain text, no line longer than `width`."""
+    """claim, paper, ours, verdict as plain text, no line longer than `width`: names of claims are cut first, a verdict last."""
     cells = [("claim", "paper", "ours ± stderr (seeds × n)", "verdict")]
     cells += [(row.label, row.cells[0], row.cells[1] or "-", row.cells[4].replace("*", "")) for row in rows]
-    columns = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    lines = ("   ".join(f"{cell:<{size}}" for cell, size in zip(line, columns, strict=True)).rstrip() for line in cells)
-    return "\n".join(line if len(line) <= width else f"{line[: width - 1]}…" for line in lines)
+    longest, *others = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    columns = [max(min(longest, width - sum(others) - 3 * len(others)), len("claim")), *others]
+    lines = ("   ".join(f"{cut(cell, size):<{size}}" for cell, size in zip(line, columns, strict=True)) for line in cells)
+    return "\n".join(cut(line.rstrip(), width) for line in lines)
+
+
+def cut(text: str, width: int) -> str:
+    return text if len(text) <= width else f"{text[: width - 1]}…"
