@@ -51,8 +51,7 @@ def formula(x: Tensor, outputs: Tensor, C: int, size: int, dilations: Sequence[i
     """One example, (3 C + 1, H, W) and what the network says of it -> (2 C, H, W)."""
     y, linear, tau = x[C : 2 * C], x[2 * C : 3 * C], float(x[-1, 0, 0])
     squares = [(a, b) for a in range(-(size // 2), size // 2 + 1) for b in range(-(size // 2), size // 2 + 1)]
-    for r, step in enumerate(dilations):
-        g, c, *h = outputs[2 * C + 1 :].split(size**2 + 2)[r]
+    for step, (g, c, *h) in zip(dilations, outputs[2 * C + 1 :].split(size**2 + 2), strict=True):
         after = torch.zeros_like(y)
         for i in range(SIDE):
             for j in range(SIDE):
