@@ -22,8 +22,9 @@ from dpm import app, configs, runs, seeds
 from dpm.bound import draw, term
 from dpm.evaluators.bound import nats_per_unit
 from dpm.evaluators.sampled import Z, sampled, visit
-from dpm.records import Measurement, Record, Scalar, provenance
-from dpm.reverse import Reverse
+from dpm.facts import Scalar
+from dpm.records import Measurement, Record
+from dpm.reverse import Reverse, facts_of
 
 HALF_WIDTH, UNIT = 0.01, "bits/dim"
 UNIFORM = 4000  # evaluations that measure what a uniform random time costs, a few for each t
@@ -48,21 +49,19 @@ def needed(deviation: float, half_width: float, per_visit: int = 1) -> float:
     return per_visit * (Z * deviation / half_width) ** 2
 
 
-def measure(run: runs.Run, all_terms_on: int) -> tuple[list[Measurement], Tensor, dict[str, Scalar]]:
+def measure(run: runs.Run, all_terms_on: int) -> Record:
     """Estimators by name: `uniform` draws one random t >= 1 for an image; `uniform_apart` one t >= 2, and spends a second
     evaluation on the decoder's term of that image; `sampled` is ours, with and without its control variate."""
-    reverse, data = run.reverse(), configs.build(run.config, "data")
-    spent, _ = runs.load_weights(run, reverse)
-    runs.rounded(reverse, run.config["shipped"])
+    (reverse, loaded, weights), data = runs.prepared(run), configs.build(run.config, "data")
     evaluator = configs.build(run.config, "evaluators")["bound"]
     x_0, seed = data.held_out(run.config["examples"]).to(run.config["device"]), run.seed
     n, T, scale = len(x_0), len(reverse.process.schedule), nats_per_unit(UNIT, x_0)
     control, batch = evaluator.control(data=data, device=x_0.device), evaluator.batch_size
-    model, masses = evaluator.wrap(reverse.eval()), control.masses(reverse.process, 1).cpu()
+    model, masses = evaluator.wrap(reverse), control.masses(reverse.process, 1).cpu()
     rows: list[Measurement] = []
 
     def row(quantity: str, value: float, stderr: float | None, images: int, unit: str, **about: Scalar) -> None:
-        rows.append(Measurement(quantity, value, stderr, images, unit, {"split": "test", "T": T, **about}))
+        rows.append(Measurement(quantity, value, stderr, images, unit, {**facts_of(model), **about}, error="estimate"))
         error = "" if stderr is None else f" +- {stderr:.4f}"
         print(f"{quantity:17s} {value:16,.4f}{error} {unit:12s} {images:,} images, {about}", flush=True)
 
@@ -100,7 +99,7 @@ def measure(run: runs.Run, all_terms_on: int) -> tuple[list[Measurement], Tensor
     row("nll_bound", float(one.mean() + two.mean()) / 2, noise, len(few), UNIT, estimator="all_terms_first_images")
     again = sampled(model, few, 1, masses, control, len(few), 1e-9, 100, batch, seed)
     row("nll_bound", *(k / scale for k in again.part(1, T)), len(few), UNIT, estimator="sampled_first_images")
-    return rows, x_0, spent
+    return runs.recorded(run, reverse, data, loaded, rows, weights, f"{run.name}_estimators")
 
 
 def main() -> None:
@@ -116,11 +115,9 @@ def main() -> None:
     overrides += [f"examples={arguments.examples}"] if arguments.examples else []
     with initialize_config_dir(str(Path(__file__).resolve().parents[1] / "conf"), version_base="1.3"):
         run = runs.Run(compose("evaluate", overrides), [])
-    weights = Path(arguments.weights or run.record.with_suffix(".safetensors")).read_bytes()  # first: minutes follow
-    rows, x_0, spent = measure(run, arguments.all_terms_on)
-    origin = provenance(configs.essential(run.config), x_0.cpu().numpy().tobytes(), weights)
+    record = measure(run, arguments.all_terms_on)
     path = Path(run.config["results"], f"{run.name}_estimators", runs.variant(overrides), f"seed{run.seed}.json")
-    Record(f"{run.name}_estimators", run.seed, run.config["tier"], spent, origin, tuple(rows)).save(path)
+    record.save(path)
     print(path)
 
 

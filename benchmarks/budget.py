@@ -12,7 +12,7 @@ smaller ones as it explains with them; the figure shows the others too.
 
 import argparse
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,8 @@ from dpm import app, configs
 from dpm.claims import Claim, load_claims
 from dpm.errors import UserError
 from dpm.extrapolation import Extrapolation, of_long_runs, spread
-from dpm.records import Measurement, Record, Scalar, provenance, save_arrays
+from dpm.facts import Scalar
+from dpm.records import Measurement, Record, provenance, save_arrays
 from dpm.report.verdicts import common_tier
 from dpm.results import Results, Run, selected
 
@@ -60,7 +61,7 @@ def measurements(
     for at, C in (("ten_times", 10 * largest), ("paper_budget", paper), ("limit", math.inf)):
         about = {**shared, "at": at, "level": 0.95} | ({"examples": round(C)} if math.isfinite(C) else {})
         for end, L in zip(ENDS, (float(fit.law(C)), *fit.interval(C)), strict=True):
-            yield Measurement(claim.quantity, round(L, 3), None, n, claim.unit, {**about, "end": end})
+            yield Measurement("nll_extrapolated", round(L, 3), None, n, claim.unit, {**about, "end": end})
     low, high = fit.budget_interval(claim.value)
     for end, C in zip(ENDS, (fit.law.budget(claim.value), high, low), strict=True):
         about = {**shared, "of": claim.value, "level": 0.95, "end": end}
@@ -78,6 +79,11 @@ def arrays_of(fit: Extrapolation, runs: dict[str, np.ndarray], paper: float) -> 
         **{f"run_{name}": array for name, array in runs.items()},
         **{"paper_examples": np.array([paper]), "exponent": np.array([fit.law.b])},
     }
+
+
+def shared_by(recipes: Sequence[Mapping[str, Scalar]]) -> dict[str, Scalar]:
+    """What all runs have in common: everything but their number of steps."""
+    return {key: value for key, value in recipes[0].items() if all(other.get(key) == value for other in recipes)}
 
 
 def cost(records: Sequence[Record]) -> dict[str, Scalar]:
@@ -115,7 +121,8 @@ def main() -> None:
     origin = provenance(configs.essential(config), read, read)
     path = settings.results / f"{settings.experiment}_budget" / "seed0.json"
     save_arrays(path.with_suffix(".npz"), arrays_of(fit, {"examples": C, "bound": L, "error": sigma}, paper))
-    Record(f"{settings.experiment}_budget", 0, records[0].tier, cost(records), origin, rows).save(path)
+    recipe = shared_by([m.recipe or {} for m in measured])
+    Record(f"{settings.experiment}_budget", 0, records[0].tier, recipe, cost(records), origin, rows).save(path)
     print(path)
 
 

@@ -42,12 +42,19 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from dpm import app, parallel, seeds
 from dpm.errors import UserError
-from dpm.records import Measurement, Record, Scalar, provenance, standard_error
+from dpm.facts import Scalar
+from dpm.networks.unet import UNet
+from dpm.records import Measurement, Record, provenance, standard_error
 from dpm.schedulers import warm_up
 from dpm.training import Learner, Plan, fit
 
 ROOT, NAME = Path(__file__).resolve().parents[1], "ho_2020/cost"
 CLAIM = "ho_2020/text/cifar10/steps_per_second"
+COUNTED = {"unet": "ho_2020/text/cifar10/parameters"}
+LARGER = {  # the released networks for 256 x 256 pixels: base width, and the claim
+    "unet_256": (128, "ho_2020/text/256/parameters"),
+    "unet_bedroom_large": (192, "ho_2020/text/bedroom_large/parameters"),
+}
 SHAPE, T, DROPOUT = (3, 32, 32), 1000, 0.1  # dropout as in the paper; 0 in the laptop's network, which has none
 FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 PRECISIONS = ("float32", "bfloat16")
@@ -409,12 +416,21 @@ def sizes_and_memory(
     sizes: Mapping[str, Size], memory: Mapping[tuple[str, str], int], chosen: Mapping[tuple[str, str], Setting], batch: int
 ) -> Iterator[Measurement]:
     for name, own in sizes.items():
-        yield Measurement("parameters", own.parameters, None, 1, "parameters", {"network": name})
+        yield Measurement("parameters", own.parameters, None, 1, "parameters", {"network": name}, COUNTED.get(name))
         for mode, flops in own.flops.items():
             yield Measurement("flops", flops / 1e9, None, 1, "GFLOP/image", {"network": name, "mode": mode})
     for (name, mode), peak in memory.items():
         about = {"network": name, "mode": mode, "of": "process", **asdict(chosen[name, mode])}
         yield Measurement("peak_memory", peak / 2**20, None, batch, "MiB", about)
+
+
+def counts() -> Iterator[Measurement]:
+    """Parameters of the networks that nothing here is large enough to run, from tensors without storage."""
+    for name, (width, claim) in LARGER.items():
+        with torch.device("meta"):
+            network = UNet(3, 3, ch=width, ch_mult=(1, 1, 2, 2, 4, 4), num_res_blocks=2, attention=(4,))
+        parameters = sum(p.numel() for p in network.parameters())
+        yield Measurement("parameters", parameters, None, 1, "parameters", {"network": name}, claim)
 
 
 def measure(batch: int, n: int, seed: int) -> list[Measurement]:
@@ -429,7 +445,7 @@ def measure(batch: int, n: int, seed: int) -> list[Measurement]:
             calls[name, "shared_training"] = step
         found = rounds(calls | {kind: partial(operation.rate, SECONDS) for kind, operation in peaks(batch).items()}, n)
     peak = {kind: found.pop(kind) for kind in list(found) if isinstance(kind, str)}
-    rows = [*measurements(found, peak, sizes, chosen, batch), *sizes_and_memory(sizes, memory, chosen, batch)]
+    rows = [*measurements(found, peak, sizes, chosen, batch), *sizes_and_memory(sizes, memory, chosen, batch), *counts()]
     libraries = {name: version(name.replace("_", "-")) for name in RIVALS}
     shared: dict[str, Scalar] = {
         "device": "cpu",
@@ -464,7 +480,7 @@ def main() -> None:
     config = {name: (ROOT / "conf/network" / f"{name}.yaml").read_text() for name in ("unet", "laptop_unet")}
     origin = provenance({"batch": settings.batch_size, "rounds": settings.rounds, **config}, b"", b"")
     path = settings.results / NAME / f"seed{settings.seed}.json"
-    Record(NAME, settings.seed, "laptop", spent, origin, tuple(rows)).save(path)
+    Record(NAME, settings.seed, "laptop", {}, spent, origin, tuple(rows)).save(path)
     print(path)
 
 

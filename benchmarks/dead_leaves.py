@@ -24,7 +24,8 @@ from dpm import app, configs, runs, seeds
 from dpm.baselines.mcgsm import MCGSM, MCGSMImages, fit
 from dpm.evaluators.bound import NATS_PER_BIT
 from dpm.evaluators.samples import levels
-from dpm.records import Measurement, Record, Scalar, provenance, save_arrays, standard_error
+from dpm.facts import Scalar, of_network
+from dpm.records import Measurement, Record, provenance, save_arrays, standard_error
 from dpm.results import selected
 
 CLAIM = "sohl_dickstein_2015/table2/dead_leaves/mcgsm"
@@ -58,16 +59,18 @@ def measurements(
     rows = []
     for pixels, values in (("all", log_p.flatten(1)), ("with_all_neighbours", log_p[:, complete])):
         per_image = np.array([part.mean() for part in values.split(patches_per_image)])
-        protocol = {**about, "pixels": pixels, "n_images": len(per_image), "error": "of the choice of images"}
-        claim = CLAIM if pixels != "all" and about["split"] == "held-out" else None
+        protocol = {**about, "pixels": pixels, "n_images": len(per_image), "error_by": "means of images"}
+        claim = CLAIM if pixels == "all" and about["split"] == "test" else None
         value, stderr = float(values.mean()), standard_error(per_image)
         rows.append(Measurement("log_likelihood", value, stderr, len(x), "bits/pixel", protocol, claim, ceiling=ceiling))
         print(f"{value:.4f} +- {stderr:.4f} bits/pixel, {protocol}")
     return rows
 
 
-def gain(diffusion: Path, network: str, whole: Measurement, claim: str | None = None) -> list[Measurement]:
+def gain(diffusion: Path, whole: Measurement, claim: str | None = None) -> list[Measurement]:
     """K of a diffusion model's record minus `whole`, the log likelihood of the same patches; nothing without that record.
+
+    Its recipe is that of the diffusion model.
 
     The errors are added as if independent. That of the choice of images, which the two models have in common, mostly cancels.
     """
@@ -75,8 +78,8 @@ def gain(diffusion: Path, network: str, whole: Measurement, claim: str | None = 
         return []
     (K,) = selected([Record.load(diffusion)], "log_likelihood_bound", {"edges": "entropy"})
     stderr = math.hypot(K.stderr or 0.0, whole.stderr or 0.0)
-    about = {"split": "held-out", "edges": "entropy", "T": K.protocol["T"], "pixels": "all", "network": network}
-    return [Measurement("gain_over_mcgsm", K.value - whole.value, stderr, K.n, "bits/pixel", about, claim)]
+    about = {key: K.protocol[key] for key in ("data", "split", "edges", "T")} | {"pixels": "all"}
+    return [Measurement("gain_over_mcgsm", K.value - whole.value, stderr, K.n, "bits/pixel", about, claim, recipe=K.recipe)]
 
 
 def measure(run: runs.Run, settings: argparse.Namespace) -> tuple[Record, dict[str, np.ndarray]]:
@@ -90,15 +93,15 @@ def measure(run: runs.Run, settings: argparse.Namespace) -> tuple[Record, dict[s
         fit_and_tell(images, model, x, kept, settings)
     seconds = round(time.monotonic() - start, 1)
     shape = {name: getattr(settings, name) for name in ("reach", "components", "scales", "features")}
-    about = {"data": run.config["protocol"]["data"], "model": "mcgsm", "patch_side": x.shape[-1], **shape}
+    about = {**data.facts, "patch_side": x.shape[-1]}
     per_image = len(data.tiles(data.test[:1]))
     noise = run.config["data"]["source"]["noise"] / data.std
     ceiling = -math.log2(noise) - math.log2(2 * math.pi * math.e) / 2  # minus the entropy of the images' own noise
-    rows = measurements(images, test, per_image, ceiling, {**about, "split": "held-out"})
+    rows = measurements(images, test, per_image, ceiling, about)
     results, seed = Path(run.config["results"]), f"seed{run.seed}.json"
-    rows += gain(results / run.name / seed, "multiscale", rows[0], DIFFERENCE)
+    rows += gain(results / run.name / seed, rows[0], DIFFERENCE)
     for network in ("unet", "kernels"):
-        rows += gain(results / f"{run.name}_{network}" / seed, network, rows[0])
+        rows += gain(results / f"{run.name}_{network}" / seed, rows[0])
     rows += measurements(images, kept, per_image, ceiling, {**about, "split": "validation"})
     parameters = sum(p.numel() for p in images.inside.parameters())
     rows.append(
@@ -114,7 +117,8 @@ def measure(run: runs.Run, settings: argparse.Namespace) -> tuple[Record, dict[s
     seeds.seed_everything(run.seed, seeds.SAMPLING)
     samples = images.sample(1, *data.test.shape[2:])
     arrays = {"mcgsm": levels(data.grey(samples))[0], "training": levels(torch.tensor(data.train[0]))}
-    return Record(f"{run.name}_mcgsm", run.seed, run.config["tier"], budget, origin, tuple(rows)), arrays
+    recipe = {**of_network(images), **shape, "steps": budget["steps"], "batch_size": settings.batch_size}
+    return Record(f"{run.name}_mcgsm", run.seed, run.config["tier"], recipe, budget, origin, tuple(rows)), arrays
 
 
 def main() -> None:

@@ -10,6 +10,8 @@ where torch-fidelity and its weights of the Inception network are found (--incep
 import argparse
 import math
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,9 @@ from dpm.evaluators.features import REAL_CIFAR10, InceptionScores, PatchDistance
 from dpm.evaluators.generation import Interpolation, Progressive, SharedLatents
 from dpm.evaluators.neighbours import neighbours
 from dpm.evaluators.patches import of_real_images
-from dpm.records import Measurement, Record, Scalar, provenance, save_arrays
+from dpm.facts import Scalar
+from dpm.records import Measurement, save_arrays
+from dpm.reverse import facts_of
 
 SHARES = (1.0, 0.75, 0.5, 0.25)  # of T, at which chains are stopped (Figure 7)
 EIGHTHS = [k / 8 for k in range(8, -1, -1)]  # of T, through which images are mixed (Figure 9)
@@ -54,8 +58,23 @@ def floor(distance: PatchDistance, test: np.ndarray, n: int) -> tuple[Measuremen
     return row, np.array([row.value, row.stderr * math.sqrt(float(row.protocol["sets"]))])
 
 
-def measure(run: runs.Run, reverse: Any, data: Any, settings: argparse.Namespace) -> tuple[list[Measurement], Arrays]:
-    wrap, T, seed = configs.build(run.config, "evaluators")["samples"].wrap, len(reverse.process.schedule), run.seed
+def answering(m: Measurement, claims: dict[str, str], last: dict[str, Scalar]) -> Measurement:
+    """Of the samples themselves, the last column: their inception score, FID, and FID against test images answer claims."""
+    names = {"inception_score": "is", "fid": "fid" if m.protocol.get("statistics") == "train" else "fid_test"}
+    return replace(m, claim=claims.get(names.get(m.quantity, ""))) if last.items() <= m.protocol.items() else m
+
+
+def named_claim(text: str) -> tuple[str, str]:
+    name, _, claim = text.partition("=")
+    if name not in ("is", "fid", "fid_test") or not claim:
+        raise argparse.ArgumentTypeError(f"{text!r}: is=CLAIM, fid=CLAIM or fid_test=CLAIM")
+    return name, claim
+
+
+def measure(
+    run: runs.Run, reverse: Any, data: Any, wrap: Callable[[Any], Any], settings: argparse.Namespace
+) -> tuple[list[Measurement], Arrays]:
+    T, seed = len(reverse.process.schedule), run.seed
     x_0, start, steps = data.held_out(2 * settings.pairs).to(run.config["device"]), time.monotonic(), settings.steps
 
     def tell(what: str) -> None:
@@ -102,25 +121,24 @@ def main() -> None:
     parser.add_argument("--test", type=int, default=10000, help="test images that serve for comparison")
     parser.add_argument("--batch-size", type=int, default=50)
     parser.add_argument("--inception", help="weights of the Inception network of 2015, as torch-fidelity has them")
+    parser.add_argument("--answers", nargs="+", type=named_claim, default=[], help="is=CLAIM, fid=CLAIM, fid_test=CLAIM")
+    parser.add_argument("overrides", nargs="*", help="of the experiment: tier=paper, cell=...")
     settings = parser.parse_args()
-    overrides = [f"experiment={settings.experiment}", f"seed={settings.seed}", f"device={settings.device}"]
+    overrides = [*settings.overrides, f"experiment={settings.experiment}", f"seed={settings.seed}", f"device={settings.device}"]
     overrides += [f"weights={settings.weights}"] if settings.weights else []
     with initialize_config_dir(str(Path(__file__).resolve().parents[1] / "conf"), version_base="1.3"):
         run = runs.Run(compose("evaluate", overrides), [])
-    weights = Path(settings.weights or run.record.with_suffix(".safetensors")).read_bytes()  # first: minutes follow
-    reverse, data = run.reverse(), configs.build(run.config, "data")
-    spent, _ = runs.load_weights(run, reverse)
-    runs.rounded(reverse, run.config["shipped"])
-    rows, arrays = measure(run, reverse.eval(), data, settings)
-    protocol: dict[str, Scalar] = {key: value for key, value in run.config["protocol"].items() if key != "split"}
-    rows = [m.with_protocol({"weights": "ema", **protocol}) for m in rows]
+    (reverse, loaded, weights), data = runs.prepared(run), configs.build(run.config, "data")
+    wrap = configs.build(run.config, "evaluators")["bound"].wrap
+    rows, arrays = measure(run, reverse, data, wrap, settings)
+    last = {"source": "samples", "reverse_step": len(reverse.process.schedule)}
+    rows = [answering(m.with_protocol(facts_of(wrap(reverse))), dict(settings.answers), last) for m in rows]
     for m in rows:
         error = "" if m.stderr is None else f" +- {m.stderr:.3f}"
         print(f"{m.quantity:18s} {m.value:9.3f}{error} {m.unit}, {m.n:,} images, {dict(m.protocol)}")
-    origin = provenance(configs.essential(run.config), data.test[: settings.test].tobytes(), weights)
-    path = Path(run.config["results"], f"{run.name}_generation", f"seed{run.seed}.json")
+    path = Path(run.config["results"], f"{run.name}_generation", runs.variant(overrides), f"seed{run.seed}.json")
     save_arrays(path.with_suffix(".npz"), arrays)
-    Record(f"{run.name}_generation", run.seed, run.config["tier"], spent, origin, tuple(rows)).save(path)
+    runs.recorded(run, reverse, data, loaded, rows, weights, f"{run.name}_generation").save(path)
     print(path)
 
 

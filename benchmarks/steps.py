@@ -16,13 +16,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from hydra import compose, initialize_config_dir
-from torch import Tensor
 
 from dpm import app, configs, runs, seeds
 from dpm.bound import decoder_edges
 from dpm.errors import UserError
 from dpm.evaluators.bound import nats_per_unit
-from dpm.records import Measurement, Record, Scalar, provenance, save_arrays, standard_error
+from dpm.records import Measurement, Record, save_arrays, standard_error
+from dpm.reverse import facts_of
 from dpm.samplers import ancestral
 from dpm.samplers.steps import all_pairs, best_grids, costs, pairs_of, quadratic, remembering
 
@@ -42,13 +42,9 @@ def grids_of(T: int, best: dict[int, list[int]]) -> dict[tuple[str, int], list[i
     return made | {("chosen", K): best[K] for K in few if K in best} | {("all", T): list(range(T, -1, -1))}
 
 
-def measure(
-    run: runs.Run, settings: argparse.Namespace
-) -> tuple[list[Measurement], dict[str, np.ndarray], Tensor, dict[str, Scalar]]:
-    reverse, data = run.reverse(), configs.build(run.config, "data")
-    spent, _ = runs.load_weights(run, reverse)
-    runs.rounded(reverse, run.config["shipped"])
-    model = remembering(configs.build(run.config, "evaluators")["bound"].wrap(reverse.eval()))
+def measure(run: runs.Run, settings: argparse.Namespace) -> tuple[Record, dict[str, np.ndarray]]:
+    (reverse, loaded, weights), data = runs.prepared(run), configs.build(run.config, "data")
+    model = remembering(configs.build(run.config, "evaluators")["bound"].wrap(reverse))
     kept, x_0 = (x.to(run.config["device"]) for x in (data.validation(settings.validation), data.held_out(settings.examples)))
     T, scale = len(model.process.schedule), nats_per_unit(UNIT, x_0)
     times, start = candidates(T, settings.candidates), time.monotonic()
@@ -60,7 +56,7 @@ def measure(
     prior = decoder_edges.prior(model, x_0).double().cpu()
     totals = {name: ((prior + found.total(grid)) / scale).numpy() for name, grid in grids.items()}
     print(f"{len(x_0)} held-out images at all times: {time.monotonic() - start:.0f} s", flush=True)
-    shared = {"split": "test", "T": T, "terms": "all", "edges": "decoder", "error": "of the choice of images"}
+    shared = {**facts_of(model), "terms": "all", "edges": "decoder"}
     rows: list[Measurement] = []
     for (strides, K), total in totals.items():
         about = {**shared, "strides": strides, "K": K}
@@ -70,7 +66,7 @@ def measure(
             rows.append(Measurement(quantity, float(values.mean()), standard_error(values), len(x_0), UNIT, about))
         print(f"{strides:9s} {K:4d}  " + "   ".join(f"{m.quantity} {m.value:.4f} +- {m.stderr:.4f}" for m in rows[-2:]))
     del rows[-1]  # of all steps over themselves
-    return rows, arrays_of(rows, grids), x_0, spent
+    return runs.recorded(run, reverse, data, loaded, rows, weights, f"{run.name}_steps"), arrays_of(rows, grids)
 
 
 def arrays_of(rows: Iterable[Measurement], grids: dict[tuple[str, int], list[int]]) -> dict[str, np.ndarray]:
@@ -101,14 +97,12 @@ def main() -> None:
     overrides = [f"experiment={settings.experiment}", f"seed={settings.seed}"]
     overrides += [f"weights={settings.weights}"] if settings.weights else []
     with initialize_config_dir(str(Path(__file__).resolve().parents[1] / "conf"), version_base="1.3"):
-        run = runs.Run(compose("evaluate", overrides), [])
-    weights = Path(settings.weights or run.record.with_suffix(".safetensors")).read_bytes()  # first: minutes follow
+        run = runs.Run(compose("evaluate", [*overrides, f"examples={settings.examples}"]), [])
     with torch.no_grad():
-        rows, arrays, x_0, spent = measure(run, settings)
-    origin = provenance(configs.essential(run.config), x_0.cpu().numpy().tobytes(), weights)
+        record, arrays = measure(run, settings)
     path = Path(run.config["results"], f"{run.name}_steps", runs.variant(overrides), f"seed{run.seed}.json")
     save_arrays(path.with_suffix(".npz"), arrays)
-    Record(f"{run.name}_steps", run.seed, run.config["tier"], spent, origin, tuple(rows)).save(path)
+    record.save(path)
     print(path)
 
 

@@ -16,8 +16,9 @@ from tqdm import tqdm
 from dpm import app, runs, seeds
 from dpm.data import files
 from dpm.data.images import DiscreteImages
+from dpm.facts import Scalar, of_network
 from dpm.networks.classifier import Classifier, correct, fit
-from dpm.records import Measurement, Record, Scalar, provenance, standard_error, write_atomically
+from dpm.records import Measurement, Record, provenance, standard_error, write_atomically
 
 EXPERIMENT, KEPT = "ho_2020/mnist_classifier", 10000  # training images that are left out, as in conf/data/mnist.yaml
 
@@ -35,11 +36,12 @@ def train(settings: argparse.Namespace) -> tuple[Record, bytes]:
     }
     weights = safetensors.torch.save(runs.rounded(model.eval(), "float16"))
     right = correct(model, data.test, test_labels)
-    about: dict[str, Scalar] = {"data": "mnist", "split": "test", "seed": settings.seed, "error": "of the choice of images"}
+    about: dict[str, Scalar] = {"data": "mnist", "split": "test", "seed": settings.seed}
     accuracy = Measurement("accuracy", float(right.mean()), standard_error(right), len(right), "1", about)
     recipe = {name: getattr(settings, name) for name in ("seed", "steps", "batch_size", "rate", "threads")}
     origin = provenance(recipe, data.test.tobytes() + test_labels.tobytes(), weights)
-    return Record(EXPERIMENT, settings.seed, "laptop", spent, origin, (accuracy,)), weights
+    of_model = {**of_network(model), "steps": settings.steps, "batch_size": settings.batch_size}
+    return Record(EXPERIMENT, settings.seed, "laptop", of_model, spent, origin, (accuracy,)), weights
 
 
 def main() -> None:

@@ -50,7 +50,9 @@ def arrays(seed: int) -> dict[str, np.ndarray]:
 
 def record(experiment: str, seed: int, K: float, network: str, units: int, beta_1: float) -> Record:
     ceiling = float(-0.5 * np.log2(2 * np.pi * np.e * 2 * beta_1) - 5.1)
-    shared = {"split": "held-out", "T": T, "hidden_units": units, "network": network, "beta_1": beta_1, "seed": seed}
+    shared = {"data": "SwissRoll", "split": "held-out", "T": T, "beta_1": beta_1, "seed": seed}
+    reverse = {"prediction": "ScaledForwardPerturbation", "variance": "SigmoidPerturbation", "objective": "OneTerm(Uniform)"}
+    recipe = {"network": network, "hidden_units": units, **reverse, "steps": 20000, "batch_size": 1024}
     truth = ((0, 9.8), (1, ceiling))
     measurements = [Measurement("log_likelihood", value, 0.01, 10000, "bits", {**shared, "t": t}) for t, value in truth]
     answers = (f"{TABLE}/K", f"{TABLE}/K_minus_null") if experiment == ROLL else (None, None)
@@ -75,13 +77,13 @@ def record(experiment: str, seed: int, K: float, network: str, units: int, beta_
     versions = {"python": "3.11.7", "torch": "2.13.0", "numpy": "2.4.6", "machine": "x86_64"}
     command = f"python experiments/evaluate.py -m experiment={experiment} seed=0,1,2,3,4"
     origin = {"commit": "0123456789abcdef", "dirty": seed == 0, "command": command, **hashes, **versions}
-    return Record(experiment, seed, "laptop", budget, origin, tuple(measurements))
+    return Record(experiment, seed, "laptop", recipe, budget, origin, tuple(measurements))
 
 
 def write(root: Path, seeds: int = 5) -> None:
     """Two experiments with several seeds, sweeps of both networks over beta_1 and of the first one over its units."""
     rng = np.random.default_rng(0)
-    models = ((ROLL, "normalised RBF", 16, -0.9), (MLP, "Fourier MLP", 128, 1.9))
+    models = ((ROLL, "NormalizedRBF", 16, -0.9), (MLP, "FourierMLP", 128, 1.9))
     for experiment, network, units, K in models:
         for seed in range(seeds):
             one = record(experiment, seed, K + 0.03 * rng.standard_normal(), network, units, 1e-6)
@@ -95,5 +97,5 @@ def write(root: Path, seeds: int = 5) -> None:
                 )
                 one.save(root / f"{experiment}_beta_1" / f"beta_1={beta_1}" / f"seed{seed}.json")
     for units in (4, 16, 64, 256):
-        one = record(f"{ROLL}_units", 0, -0.9 + np.log2(units / 16) / 3, "normalised RBF", units, 1e-6)
+        one = record(f"{ROLL}_units", 0, -0.9 + np.log2(units / 16) / 3, "NormalizedRBF", units, 1e-6)
         one.save(root / f"{ROLL}_units" / f"units={units}" / "seed0.json")

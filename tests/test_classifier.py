@@ -204,7 +204,7 @@ def test_samples_of_a_perfect_model_are_as_far_as_test_images(perfect: Any) -> N
     assert abs(model.value - real.value) < 5 * (model.stderr + real.stderr)
     assert len(rows) == 5
     assert all(m.protocol["classifier_sha256"] == sha256(b"weights")[:8] for m in rows)
-    about = {"sampler": "ancestral", "steps": T, "last_step": "drawn"}
+    about = {"sampler": "ancestral", "sampling_steps": T, "last_step": "drawn"}
     assert all((about.items() <= m.protocol.items()) == (m.protocol["source"] == "model") for m in rows)
 
 

@@ -184,7 +184,7 @@ def rows() -> list:
 
 
 def value(quantity: str, **protocol: str) -> float:
-    return figures.one([Record(cost.NAME, 0, "laptop", {}, {}, tuple(rows()))], quantity, **protocol).value
+    return figures.one([Record(cost.NAME, 0, "laptop", {}, {}, {}, tuple(rows()))], quantity, **protocol).value
 
 
 def test_numbers_are_those_of_the_rounds() -> None:
@@ -217,7 +217,7 @@ def test_what_all_share_in_a_round_cancels() -> None:
 
 
 def test_the_figure_shows_the_record() -> None:
-    figure = figures.throughput([Record(cost.NAME, 0, "laptop", {}, {}, tuple(rows()))])
+    figure = figures.throughput([Record(cost.NAME, 0, "laptop", {}, {}, {}, tuple(rows()))])
     left, right = figure.axes
     assert isinstance(figure, Figure)
     for k, mode in enumerate(("training", "shared_training", "evaluation")):

@@ -3,6 +3,7 @@
 import json
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from dpm.data import files
 from dpm.errors import UserError
 from dpm.networks import diffusers_layout
 from dpm.networks.unet import UNet
-from dpm.records import Record
+from dpm.records import Record, sha256
 
 SIMPLE = "ho_2020/cifar10_simple"
 RELEASED = {  # config.json of google/ddpm-cifar10-32, in full
@@ -290,7 +291,9 @@ def test_weights_are_the_networks_and_all_else_is_the_configurations(tmp_path: P
     path = folder if form == "folder" else folder / "diffusion_pytorch_model.safetensors"
     run = evaluation(tmp_path, path)
     reverse, fresh = run.reverse(), run.reverse().state_dict()
-    assert runs.load_weights(run, reverse) == ({}, str(path))
+    hashed = sha256((folder / "diffusion_pytorch_model.safetensors").read_bytes())
+    said = {"released": "released", "released_sha256": hashed}
+    assert runs.load_weights(run, reverse) == runs.Loaded(str(path), {}, said)
     expected = {f"network.network.{key}": value for key, value in loaded(folder).state_dict().items()}
     state = reverse.state_dict()
     assert expected.keys() < state.keys()
@@ -317,13 +320,17 @@ def test_an_experiment_without_a_u_net_refuses_them(tmp_path: Path, folder: Path
 def test_evaluated_they_leave_a_record_about_the_papers_number(tmp_path: Path, folder: Path, monkeypatch) -> None:
     grey = np.random.default_rng(0).integers(0, 256, (2200, 3, 32, 32), np.uint8)
     monkeypatch.setattr(files, "cifar10", lambda folder: (grey[:2100], grey[2100:]))
-    for which, expected in (("ema", "reduced"), ("last", "incomparable")):
-        record = runs.evaluate(evaluation(tmp_path, folder, f"protocol.weights={which}"))
+    for averaged, weights in ((True, "ema"), (False, "last")):
+        record = runs.evaluate(evaluation(tmp_path, folder, f"averaged={averaged}"))
         assert record.budget == {}
         (m,) = (m for m in record.measurements if m.quantity == "nll_bound")
         assert m.claim is not None
         claim = load_claims(test_runs.ROOT / "conf/claims")[m.claim]
         assert (claim.id, claim.value) == ("ho_2020/table1/simple/nll", 3.75)
-        assert verdict(claim, [m], record.tier).word == expected
+        assert (m.protocol["weights"], m.protocol["data"], m.facts["released"]) == (weights, "<lambda>", "released")
+        named = {**m.recipe, "released": "ddpm-ema-cifar10-32"}  # the published folder, on the published images
+        published = replace(m, protocol={**m.protocol, "data": "cifar10", "T": 1000}, n=10000, recipe=named)
+        assert verdict(claim, [published]).word == ("differs" if averaged else "incomparable")
+        assert verdict(claim, [m]).word == "incomparable"
     (path,) = tmp_path.glob("results/**/*.json")
     assert Record.load(path) == record

@@ -273,8 +273,12 @@ def test_a_measurement_says_how_it_was_made() -> None:
         assert shared.items() <= m.protocol.items()
         assert (m.protocol["source"], m.claim) == (source, claim)
         assert m.protocol["sigma"] in SIGMAS
-    assert (model.protocol["sampler"], model.protocol["steps"], model.protocol["last_step"]) == ("ancestral", T, "drawn")
-    assert not {"sampler", "steps", "last_step"} & perfect.protocol.keys()
+    assert (model.protocol["sampler"], model.protocol["sampling_steps"], model.protocol["last_step"]) == (
+        "ancestral",
+        T,
+        "drawn",
+    )
+    assert not {"sampler", "sampling_steps", "last_step"} & perfect.protocol.keys()
 
 
 def test_samples_are_scored_as_they_are_and_shown_as_grey_levels() -> None:

@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,8 +21,9 @@ from dpm.report import Report, appendices, convert, sections
 from dpm.report.drawing import draw
 from dpm.report.markdown import document, limit, measured, plain, setting, signed, table
 from dpm.report.pages import FigureEntry, fill, load_pages
-from dpm.report.verdicts import page_rows, terminal
+from dpm.report.verdicts import counted, page_rows, terminal, unmeasured
 from dpm.results import Results, selected
+from dpm.runs import variant
 
 ROOT = Path(__file__).resolve().parents[1]
 CLAIMS = ROOT / "conf" / "claims"
@@ -135,12 +137,54 @@ def test_every_claim_is_in_the_registry_once(report: Report):
 
 def test_counts_of_the_summary_add_up(report: Report):
     text = sections.reading(report.rows, report.claims)
-    total, *kinds = (
-        int(number) for number in re.findall(r"(\d+) (?:numbers:|results of|of other|settings|numbers that)", text)
-    )
+    names = r"numbers:|results of|that repeat|that the authors took|of other|settings|numbers that"
+    total, *kinds = (int(number) for number in re.findall(rf"(\d+) (?:{names})", text))
     assert total == len(report.claims) == sum(kinds)
-    counts = [int(line.split("|")[-2]) for line in text.splitlines() if line.startswith("| **")]
-    assert sum(counts) == kinds[0]
+    assert len(kinds) == 6
+    lines = [[cell.strip(" *") for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("| **")]
+    table = {word: [int(count) for count in counts] for word, _, *counts in lines}
+    assert sum(counts[0] for counts in table.values()) == kinds[0]
+    assert sum(sum(counts[1:]) for counts in table.values()) == sum(row.claim.kind != "result" for row in report.rows)
+
+
+@pytest.mark.parametrize("folder", ["made up", "shipped"])
+def test_the_counted_table_and_the_printed_rows_agree(report: Report, folder: str):
+    """Every word of a row is counted under its kind; what has no row is counted as pending or by its needs, and listed."""
+    shown = report if folder == "made up" else Report.load(ROOT / "results", CLAIMS)
+    counts, printed = counted(shown.claims, shown.rows), Counter((row.verdict.word, row.claim.kind) for row in shown.rows)
+    for word, by_kind in counts.items():
+        for kind, number in by_kind.items():
+            if (word, kind) not in (("pending", "result"), ("needs", "result")):
+                assert number == printed[word, kind], (word, kind)
+    listed = sections.waiting(shown.rows, shown.claims)
+    assert listed.count("`ho_2020/") + listed.count("`sohl_dickstein_2015/") == sum(
+        counts[word]["result"] for word in ("pending", "needs")
+    )
+    assert all(f"`{c.id}`" in listed for group in unmeasured(shown.claims, shown.rows).values() for c in group)
+
+
+def test_a_run_at_the_papers_tier_goes_before_the_laptops_and_both_are_shown(few: Path):
+    """`evaluate.py tier=paper` writes below tier=paper, whatever the device; its row answers the claim."""
+    assert variant(["tier=paper", "device=cuda", "threads=8", "reverse.network.precision=float32"]) == "tier=paper"
+    laptop = Results(few).of(ROLL)[0].record
+    paper = replace(
+        laptop, seed=0, tier="paper", measurements=tuple(replace(m, value=m.value + 0.3) for m in laptop.measurements)
+    )
+    paper.save(few / ROLL / "tier=paper" / "seed0.json")
+    shown = Report.load(few, CLAIMS)
+    (row,) = (row for row in shown.rows if row.claim.id == f"{TABLE}/K")
+    assert (row.folder, row.experiment) == (f"{ROLL}/tier=paper", "RBF, 16 units, paper tier")
+    assert row.mean.value == pytest.approx(2.3)
+    page = shown.texts()[f"{ROLL}/README.md"]
+    assert "| Swiss roll: K | RBF, 16 units, paper tier | 2.35 bits | 2.30" in page
+    assert "| Swiss roll: K | RBF, 16 units | 2.35 bits | 2.5" in page
+
+
+def test_a_page_names_the_training_that_recreates_weights_that_are_not_shipped(few: Path):
+    edit(few / ROLL / "seed1.json", lambda r: replace(r, provenance={**r.provenance, "weights": "not kept"}))
+    page = Report.load(few, CLAIMS).texts()[f"{ROLL}/README.md"]
+    assert f"`python experiments/train.py experiment={ROLL} seed=1` trains them again" in page
+    assert f"experiment={ROLL} seed=0`" not in page
 
 
 def test_provenance_names_every_record_with_its_commit_and_hashes(report: Report):
@@ -170,7 +214,7 @@ def test_terminal_table_fits(report: Report):
 
 def test_without_records_everything_is_pending(tmp_path: Path):
     report = Report.load(tmp_path, CLAIMS)
-    assert {row.verdict.word for row in report.rows} == {"pending"}
+    assert {row.verdict.word for row in report.rows} == {"pending", "needs"}
     assert "![" not in "".join(report.texts().values())
     assert "More text follows when these are measured: RBF, 16 units" in report.texts()[f"{ROLL}/README.md"]
     written = {path.name for path in report.write(tmp_path / "out")}
@@ -339,7 +383,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_entrypoint_prints_the_table_and_the_paths(tmp_path: Path):
     done = run(f"results={tmp_path}", f"out={tmp_path / 'out'}")
     assert (done.returncode, done.stderr) == (0, "")
-    assert "Swiss roll: K " in done.stdout
+    assert "2.35 bits" in done.stdout
     assert done.stdout.splitlines()[-2:] == [str(tmp_path / "out" / "report.html"), str(tmp_path / "out" / "report.pdf")]
 
 

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from dpm.claims import load_claims
 from dpm.records import sha256
@@ -65,6 +66,46 @@ def test_every_record_says_what_it_cost_and_where_it_comes_from(results: Results
         assert re.fullmatch(r"[0-9a-f]{40}", str(run.record.provenance["commit"])), run.name
         for key in ("config_sha256", "data_sha256", "weights_sha256"):
             assert re.fullmatch(r"[0-9a-f]{64}", str(run.record.provenance[key])), run.name
+
+
+def test_every_row_can_be_evaluated_again(report: Report, results: Results):
+    """Its weights lie beside it, byte for byte, or its page names the training or the script that makes them again."""
+    texts = report.texts()
+    for page in report.pages:
+        text = texts[f"{page.home}/README.md"]
+        for run in (run for folder in page.experiments for run in results.of(folder)):
+            origin = run.record.provenance
+            if origin.get("weights") == "beside the record":
+                assert sha256(run.arrays.with_suffix(".safetensors").read_bytes()) == origin["weights_sha256"], run.name
+            elif origin.get("weights") == "not kept":
+                assert f"`python experiments/train.py {run.arguments}` trains them again" in text, run.name
+            else:
+                assert " ".join(str(origin["command"]).split()[:2]) in page.command, run.name
+
+
+def test_every_record_states_its_facts(results: Results):
+    """Protocol and recipe are there for every number of a trained model: what it means, and what was trained how."""
+    for run in (run for run in results.runs if "prediction" in run.record.recipe):
+        for m in run.record.measurements:
+            assert {"network", "parameters", "objective", "batch_size"} <= set(m.recipe or {}), (run.name, m.quantity)
+        if "weights" in run.record.provenance:
+            for m in run.record.measurements:
+                assert {"data", "split", "T", "schedule", "decoder", "weights"} <= set(m.protocol), (run.name, m.quantity)
+
+
+TYPED = re.compile(
+    r"(\d[\d.,]*|half|third|quarter|fifth|sixth|tenth|twenty|hundred)\s+(of\s+)?(an?\s+)?(bits?\b|nats?\b|minutes|hours)", re.I
+)
+
+
+def test_no_measured_number_is_typed_into_the_prose(report: Report):
+    """Numbers come from claims and records, by placeholders: what is left of a text without them has no bits, and no times."""
+    for path in sorted((CLAIMS / "pages").glob("*.yaml")):
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        prose = [content.get("text", ""), *content.get("deviations", []), *(f["caption"] for f in content.get("figures", []))]
+        for text in prose:
+            bare = re.sub(r"\{\{.*?\}\}", "", text, flags=re.DOTALL)
+            assert not TYPED.search(bare), f"{path.name}: {TYPED.search(bare)[0]!r} is typed: {bare[:60]!r}"
 
 
 def test_no_bound_lies_above_its_ceiling(results: Results):

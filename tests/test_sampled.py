@@ -234,8 +234,10 @@ def test_sampled_terms_agree_with_all_terms_on_the_same_examples() -> None:
     scale = nats_per_unit("bits/dim", x_0)
     terms = all_terms(p, x_0, 1, 1500, 0, scale)
     evaluator = SampledNLL(unit="bits/dim", pilot=500, half_width=1e-9, passes=3, batch_size=500)
-    bound, rate, distortion = evaluator(p, GaussianData(), x_0, 0).measurements
-    assert (bound.quantity, rate.quantity, distortion.quantity) == ("nll_bound", "rate", "distortion")
+    bound, rate, distortion, prior = evaluator(p, GaussianData(), x_0, 0).measurements
+    quantities = ("nll_bound", "rate", "distortion", "prior_kl")
+    assert tuple(m.quantity for m in (bound, rate, distortion, prior)) == quantities
+    assert (prior.value, prior.stderr) == (bound.parts["prior"], 0.0)
     noise = terms.stderr.square().sum().sqrt().item()  # of the noise and the examples; the examples are the same here
     assert rate.value == pytest.approx(terms.mean.sum().item() + bound.parts["prior"], abs=4 * math.hypot(rate.stderr, noise))
     assert bound.value == pytest.approx(rate.value + distortion.value, rel=1e-12)
@@ -252,7 +254,7 @@ def test_the_rate_at_a_reverse_time_is_paid_before_its_prediction() -> None:
     evaluator = SampledNLL(
         unit="bits/dim", pilot=500, half_width=1e-9, passes=3, batch_size=500, points=T, point_claim="table4/{}/rate"
     )
-    bound, total, _, *paid = evaluator(p, GaussianData(), x_0, 0).measurements
+    bound, total, _, _, *paid = evaluator(p, GaussianData(), x_0, 0).measurements
     assert [(m.protocol["reverse_step"], m.claim) for m in paid] == [(s, f"table4/{s}/rate") for s in range(1, T + 1)]
     assert (paid[0].value, paid[0].stderr) == (bound.parts["prior"], 0)
     assert (paid[-1].value, paid[-1].stderr) == (total.value, total.stderr)

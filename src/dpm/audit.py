@@ -329,7 +329,7 @@ def swiss_roll(claims: Claims) -> Iterator[Identity]:
     formula = "E log2 p(arc) - 1/2 log2(2 pi e v)"
     for end in ("1e-6", "1e-5", "1.4e-5", "1e-4", "1e-3", "2e-3", "0.025"):
         claim = claims[f"{OLD}/derived/swiss_roll/ceiling/{end}"]
-        variance = float(claim.protocol["noise_variance"])
+        variance = float(str(claim.protocol["noise_variance"]))
         yield _row(f"ceiling of K at noise variance {end}", formula, claim, thin_curve_ceiling(variance).value)
     K, T = claims[f"{OLD}/table1/swiss_roll/K"], claims[f"{OLD}/text/swiss_roll/T"].value
     sklearn = (SKLEARN_NOISE.value / roll_std()) ** 2

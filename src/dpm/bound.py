@@ -64,9 +64,12 @@ def transition(reverse: Reverse, x_0: Tensor, t: Tensor) -> Tensor:
 class Edges:
     """How a bound treats the ends of the chain: two functions (reverse, x_0) -> (B,), and the first t that needs the network.
 
+    `name` is what protocols call it.
+
     `first` is 2 where the reconstruction has a closed form; with 1 it is `term` at t = 1, one sample of it here.
     """
 
+    name: str
     prior: Callable[[Reverse, Tensor], Tensor]
     reconstruction: Callable[[Reverse, Tensor], Tensor]
     first: int = 2
@@ -106,7 +109,7 @@ def _decoder_reconstruction(reverse: Reverse, x_0: Tensor) -> Tensor:
     return term(reverse, x_0, draw(reverse.process, x_0, one), one)
 
 
-entropy_edges = Edges(_entropy_prior, _entropy_reconstruction)
+entropy_edges = Edges("entropy", _entropy_prior, _entropy_reconstruction)
 """2015, eq. 14, with p(x_0 | x_1) = q(x_1 | x_0) pi(x_0) / pi(x_1) fixed (eq. 44).
 
 It takes E_q[-log pi(x_t)] for the entropy of pi at every t, so E[-log pi(x_0)] = H_pi must hold: for the Gaussian
@@ -114,10 +117,10 @@ kernel E x_0^2 = 1, for the binomial one the base rate is the mean of the data. 
 (alpha_bar_T + beta_1) (E[-log pi(x_0)] - H_pi) and above the truth where that is positive; they are refused.
 """
 
-stationary_edges = Edges(_stationary_prior, _stationary_reconstruction)
+stationary_edges = Edges("stationary", _stationary_prior, _stationary_reconstruction)
 """The same fixed last step as `entropy_edges` without its assumption about the data: exact for every x_0."""
 
-decoder_edges = Edges(_stationary_prior, _decoder_reconstruction, first=1)
+decoder_edges = Edges("decoder", _stationary_prior, _decoder_reconstruction, first=1)
 """L_T and L_0 of 2020, eq. 5: the reverse process has a decoder for the step to s = 0."""
 
 

@@ -1,13 +1,21 @@
 """What the papers say, as data, and the verdict on it: a pure function of claim and measurements.
 
 `conf/claims/<paper>.yaml` holds `groups`. A group is a mapping whose fields all of its `claims` share; a claim's own
-fields stand in front of the group's, its protocol entry by entry. In a tolerance, `relative` (a share of the value) is
-added to `value`. So a claim is, with `source`, `tag` and `quantity` from its group,
+fields stand in front of the group's, protocol and recipe entry by entry. In a tolerance, `relative` (a share of the value)
+is added to `value`. So a claim is, with `source`, `tag` and `quantity` from its group,
 
-    - {id: <paper>/<place>/<row>/K, value: 2.35, unit: bits, protocol: {T: 40}, tolerance: {value: 0.1, why: ...}}
+    - {id: <paper>/<place>/<row>/K, value: 2.35, unit: bits, protocol: {T: 40}, recipe: {network: NormalizedRBF},
+       tolerance: {value: 0.1, why: ...}}
+
+`protocol` says what the number means (data, split, n, T, schedule, edges, clipping, ...), `recipe` what was trained how
+(network, parameters, prediction, variance, objective, steps, batch_size). A fact with several possible values is a list of
+them; what the paper does not state is left out. `released` in a recipe names weights that the authors published: they are
+the recipe, whatever else a record says of their training.
 
 The value of the quantity `setting` is a number of the recipe: it is matched by the configuration, not measured.
-`reference: true` marks other people's models, quoted by the paper.
+`reference: true` marks other people's models, quoted by the paper. `needs` says what must be had before the number can be
+measured and cannot be shipped, `command` what then fills it. `repeats` is the id of the claim that says the same: it is
+judged by that one's measurements and does not count. `withdrawn` says why the authors took the number back.
 """
 
 import math
@@ -19,7 +27,8 @@ from typing import Any
 import yaml
 
 from dpm.errors import UserError
-from dpm.records import Measurement, Scalar, over_seeds
+from dpm.facts import Scalar
+from dpm.records import ERRORS, Mean, Measurement, over_seeds
 from dpm.units import QUANTITIES, Direction, Quantity, number, stated, unit, with_error
 
 TAGS = {
@@ -33,7 +42,8 @@ TAGS = {
     "M": "from memory, unverified",
 }
 RELATIONS = ("=", "<=", ">=")
-REDUCING = frozenset({"scale", "n"})  # protocol keys that are budgets: less of them is `reduced`, not `incomparable`
+Fact = Scalar | list[Scalar]  # a list holds alternatives
+EXAMPLES = frozenset({"data", "split", "n"})  # a claim that states all of them is about the same examples for everybody
 COVERAGE = 2.0  # standard errors granted to chance: about 95 % of faithful replications stay within
 
 
@@ -47,7 +57,10 @@ class Tolerance:
 
 @dataclass(frozen=True)
 class Claim:
-    """One number of a paper: value +- stderr in `unit`, where it stands, and what makes another number comparable."""
+    """One number of a paper: value +- stderr in `unit`, where it stands, and what makes another number comparable.
+
+    `error` says what `stderr` is an error of, as in `dpm.records.Measurement`.
+    """
 
     id: str
     source: str
@@ -58,9 +71,26 @@ class Claim:
     tolerance: Tolerance
     relation: str = "="
     stderr: float | None = None
-    protocol: Mapping[str, Scalar] = field(default_factory=dict)
+    error: str = "examples"
+    protocol: Mapping[str, Fact] = field(default_factory=dict)
+    recipe: Mapping[str, Fact] = field(default_factory=dict)
     reference: bool = False
+    needs: str = ""
+    command: str = ""
+    repeats: str = ""
+    withdrawn: str = ""
     note: str = ""
+
+    @property
+    def kind(self) -> str:
+        """What sort of number it is: a setting, derived, quoted, repeated, withdrawn, or a result of the paper."""
+        said = {"setting": self.setting, "repeated": self.repeats, "withdrawn": self.withdrawn, "quoted": self.reference}
+        return next((kind for kind, holds in said.items() if holds), "derived" if self.tag == "D" else "result")
+
+    @property
+    def same_examples(self) -> bool:
+        """Whether everybody who meets the protocol scores the same examples, so that their choice is no error."""
+        return self.protocol.keys() >= EXAMPLES
 
     @property
     def amount(self) -> Quantity:
@@ -80,7 +110,7 @@ class Claim:
 class Verdict:
     """The word of the report for one claim, with our value +- stderr over n examples, and the gap ours - paper.
 
-    `seeds` counts the measurements; `gap` is None where a distance has no meaning (pending, incomparable).
+    `seeds` counts the measurements; `gap` is None where a distance has no meaning (not measured, incomparable).
     """
 
     word: str
@@ -100,44 +130,57 @@ def load_claims(folder: Path) -> dict[str, Claim]:
             if claim.id in claims:
                 raise UserError(f"{path}: claim {claim.id}: defined twice; give one of them another id")
             claims[claim.id] = claim
+        for claim in claims.values():
+            if claim.repeats and claim.repeats not in claims:
+                raise UserError(f"{path}: claim {claim.id}: repeats {claim.repeats}, which is no claim")
     if not claims:
         raise UserError(f"{folder}: no claims here; expected <paper>.yaml files")
     return claims
 
 
-def verdict(claim: Claim, measurements: Sequence[Measurement], tier: str) -> Verdict:
-    """Judge the measurements of one claim, one per seed, made at `tier` (which is compared with the claim's `scale`).
+def verdict(claim: Claim, measurements: Sequence[Measurement]) -> Verdict:
+    """Judge the measurements of one claim, one per seed, by what they state.
 
-    pending        nothing is measured
+    pending        nothing is measured; `needs` where it cannot be, with what this study may ship
     incomparable   a key of the claim's protocol is missing or different in some measurement
-    reduced        only budgets differ (the tier, the number of examples): number and distance, no judgement
-    reproduced     |gap| <= tolerance + 2 sqrt(stderr_paper^2 + stderr_ours^2), see `_allowed`
+    With protocol and recipe equal:
+    reproduced     |gap| <= allowed, see `allowed`
     exceeded       otherwise, and better than the paper
     differs        otherwise
+    With another or smaller recipe:
+    surpassed      better than the paper by more than is allowed: a fortiori
+    short of       otherwise
 
     Raises UserError if a measurement is of another quantity or unit than the claim: a verdict across units is an error.
     """
     if not measurements:
-        return Verdict("pending", None, None, 0, None, "not measured yet")
-    ours, text = _over_seeds(claim, measurements)
-    gap = ours.gap(claim.amount)
-    n, seeds = min(m.n for m in measurements), len(measurements)
-    differences = _differences(claim, measurements, tier)
-    if any(key not in REDUCING for key in differences):
-        return Verdict("incomparable", ours.value, ours.stderr, n, None, f"{text}; {_listed(differences)}", seeds)
-    text = f"{text}, {number(abs(gap))} {'above' if gap >= 0 else 'below'} the paper's {claim.amount}"
-    if differences:
-        return Verdict("reduced", ours.value, ours.stderr, n, gap, f"{text}; {_listed(differences)}", seeds)
-    allowed = _allowed(claim.tolerance.value, claim.stderr or 0.0, ours.stderr or 0.0)
-    word = _judgement(gap, allowed, claim.better)
-    return Verdict(word, ours.value, ours.stderr, n, gap, f"{text}; allowed: {number(allowed)}", seeds)
+        filled = f", then `{claim.command}`" if claim.command else ""
+        text = f"not measured: needs {claim.needs}{filled}" if claim.needs else "not measured yet"
+        return Verdict("needs" if claim.needs else "pending", None, None, 0, None, text)
+    for m in measurements:
+        _check_same(claim, m)
+    mean = over_seeds(measurements)
+    ours = Quantity(mean.value, claim.amount.unit, mean.stderr)
+    gap, text, about = ours.gap(claim.amount), _in_words(claim, mean), (ours.value, ours.stderr, mean.n)
+    if other := _differences(claim.protocol, measurements):
+        return Verdict("incomparable", *about, None, f"{text}; {other}", mean.seeds)
+    limit = allowed(claim, mean)
+    text = f"{text}, {number(abs(gap))} {'above' if gap >= 0 else 'below'} the paper's {claim.amount}; allowed: {number(limit)}"
+    if other := _differences(_trained(claim, measurements), measurements):
+        word = "surpassed" if _judgement(gap, limit, claim.better) == "exceeded" else "short of"
+        return Verdict(word, *about, gap, f"{text}; {other}", mean.seeds)
+    return Verdict(_judgement(gap, limit, claim.better), *about, gap, text, mean.seeds)
 
 
-def _allowed(tolerance: float, theirs: float, ours: float) -> float:
+def allowed(claim: Claim, mean: Mean) -> float:
     """tolerance + 2 sqrt(theirs^2 + ours^2), where our own error counts for no more than the larger of the other two.
 
-    Without this limit a careless measurement would be easier to call reproduced than a careful one.
+    Without this limit a careless measurement would be easier to call reproduced than a careful one. Where both score the
+    same examples, the error of their choice is common to both and counts for neither.
     """
+    shared, tolerance = claim.same_examples, claim.tolerance.value
+    theirs = 0.0 if claim.stderr is None or (shared and claim.error == "examples") else claim.stderr
+    ours = (mean.of_estimate if shared else mean.stderr) or 0.0
     return tolerance + COVERAGE * math.hypot(theirs, min(ours, max(tolerance, theirs)))
 
 
@@ -147,37 +190,42 @@ def _judgement(gap: float, allowed: float, better: Direction) -> str:
     return "exceeded" if gap * better.factor > 0 else "differs"
 
 
-def _over_seeds(claim: Claim, measurements: Sequence[Measurement]) -> tuple[Quantity, str]:
-    """The mean of `dpm.records.over_seeds` with the claim's unit, and in words."""
-    for m in measurements:
-        _check_same(claim, m)
-    mean = over_seeds(measurements)
+def _in_words(claim: Claim, mean: Mean) -> str:
     seeds = "one seed" if mean.spread is None else f"{mean.seeds} seeds, of the spread alone ± {mean.spread:.2g}"
-    ours = Quantity(mean.value, claim.amount.unit, mean.stderr)
-    return ours, f"{with_error(mean.value, mean.stderr)} {claim.unit} ({seeds})"
+    return f"{with_error(mean.value, mean.stderr)} {claim.unit} ({seeds})"
 
 
 def _check_same(claim: Claim, m: Measurement) -> None:
-    if m.claim not in (None, claim.id):
+    if m.claim not in (None, claim.id, claim.repeats):
         raise UserError(f"claim {claim.id}: this measurement belongs to {m.claim}")
     if m.quantity != claim.quantity or unit(m.quantity, m.unit) != claim.amount.unit:
         raise UserError(f"claim {claim.id}: {m.quantity} in {m.unit} cannot be compared with {claim.quantity} in {claim.unit}")
-    if not all(map(math.isfinite, (m.value, m.stderr or 0.0))):
-        raise UserError(f"claim {claim.id}: measured {m.value} ± {m.stderr}; evaluate the experiment again")
+    if refusal := m.refusal():
+        raise UserError(f"claim {claim.id}: measured with {refusal}; evaluate the experiment again")
 
 
-def _differences(claim: Claim, measurements: Sequence[Measurement], tier: str) -> dict[str, str]:
-    """The keys of the claim's protocol that some measurement does not meet, each with what it says instead."""
-    facts = [{**m.protocol, "n": m.n, "scale": tier} for m in measurements]
-    return {
-        key: f"{key} is {', '.join(sorted({str(fact.get(key, 'not stated')) for fact in facts}))} instead of {wanted}"
-        for key, wanted in claim.protocol.items()
-        if any(key not in fact or fact[key] != wanted for fact in facts)
-    }
+def _trained(claim: Claim, measurements: Sequence[Measurement]) -> Mapping[str, Fact]:
+    """The facts of the recipe that are left to compare: none for the weights that the authors published."""
+    published = _alternatives(claim.recipe.get("released", []))
+    if published and all(m.facts.get("released") in published for m in measurements):
+        return {}
+    return {key: value for key, value in claim.recipe.items() if key != "released"}
 
 
-def _listed(differences: Mapping[str, str]) -> str:
-    return "; ".join(differences.values())
+def _differences(wanted: Mapping[str, Fact], measurements: Sequence[Measurement]) -> str:
+    """The facts that some measurement does not meet, each with what it says instead; nothing if all are met."""
+    differing = []
+    for key, value in wanted.items():
+        alternatives = _alternatives(value)
+        found = [m.facts.get(key) for m in measurements]
+        if any(fact is None or fact not in alternatives for fact in found):
+            said = ", ".join(sorted({"not stated" if fact is None else str(fact) for fact in found}))
+            differing.append(f"{key} is {said} instead of {' or '.join(map(str, alternatives))}")
+    return "; ".join(differing)
+
+
+def _alternatives(fact: Fact) -> list[Scalar]:
+    return fact if isinstance(fact, list) else [fact]
 
 
 def _read(path: Path) -> Iterator[Claim]:
@@ -201,8 +249,8 @@ def _mappings(path: Path, key: str, parent: Any) -> list[dict[str, Any]]:
 
 def _claim(path: Path, shared: dict[str, Any], own: dict[str, Any]) -> Claim:
     try:
-        protocol = _mapping("protocol", shared.get("protocol", {})) | _mapping("protocol", own.get("protocol", {}))
-        entry = _known(Claim, {**shared, **own, "protocol": protocol})
+        facts = {key: _mapping(key, shared.get(key, {})) | _mapping(key, own.get(key, {})) for key in ("protocol", "recipe")}
+        entry = _known(Claim, {**shared, **own, **facts})
         claim = Claim(**{**entry, "tolerance": _tolerance(entry["tolerance"], entry["value"])})
         _validate(claim)
         if not claim.id.startswith(f"{path.stem}/"):
@@ -249,9 +297,12 @@ def _validate(claim: Claim) -> None:
     for label, word, known in (("tag", claim.tag, TAGS), ("relation", claim.relation, RELATIONS)):
         if word not in known:
             raise UserError(f"unknown {label} {word!r}; known: {', '.join(known)}")
-    for key, value in claim.protocol.items():
-        if not isinstance(value, str | int | float):
-            raise UserError(f"protocol.{key} is {value!r}, not a text, a number or true or false")
+    for label, facts in (("protocol", claim.protocol), ("recipe", claim.recipe)):
+        for key, value in facts.items():
+            if value in ("", []) or not all(isinstance(v, str | int | float) for v in _alternatives(value)):
+                raise UserError(f"{label}.{key} is {value!r}, not a text, a number, true or false, or a list of such")
+    if claim.error not in ERRORS:
+        raise UserError(f"unknown error {claim.error!r}; known: {', '.join(ERRORS)}")
     if min(claim.tolerance.value, _finite("stderr", 0.0 if claim.stderr is None else claim.stderr)) < 0:
         raise UserError("stderr and tolerance cannot be negative")
     unit(claim.quantity, claim.unit)

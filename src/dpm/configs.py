@@ -22,7 +22,10 @@ NOT_THE_EXPERIMENT = (
     "results",
     "weights",
     "evaluators",
-    "protocol",
+    "device",
+    "threads",
+    "averaged",
+    "keep",
     "tiers",
     "tier",
     "budget",
@@ -65,12 +68,19 @@ def build(config: dict[str, Any], key: str) -> Any:
 
 
 def digest(config: dict[str, Any]) -> str:
-    """SHA-256 of what decides the trained weights: not where files go, who watches, or how it is evaluated."""
+    """SHA-256 of what decides the trained weights: not where files go, who watches, how it is evaluated, or on what machine."""
     return sha256(json.dumps(essential(config), sort_keys=True).encode())
 
 
 def essential(config: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in config.items() if key not in NOT_THE_EXPERIMENT}
+    return {key: _without_precision(value) for key, value in config.items() if key not in NOT_THE_EXPERIMENT}
+
+
+def _without_precision(node: Any) -> Any:
+    """The precision of arithmetic is the machine's affair, as its device is."""
+    if isinstance(node, dict):
+        return {key: _without_precision(value) for key, value in node.items() if key != "precision"}
+    return [_without_precision(value) for value in node] if isinstance(node, list) else node
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:

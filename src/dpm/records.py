@@ -1,7 +1,8 @@
-"""What was measured: a Measurement with its protocol, a Record of one seed with its budget and provenance.
+"""What was measured: a Measurement with its protocol and recipe, a Record of one seed with its budget and provenance.
 
 A record is `results/<paper>/<experiment>/seed<k>.json`; the arrays that its figures are drawn from lie beside it in
-`seed<k>.npz`. Both are written atomically: a reader sees the old file or the new one, never half of one.
+`seed<k>.npz`. Both are written atomically: a reader sees the old file or the new one, never half of one. A record carries
+the SHA-256 of its own content, so that a number that was edited by hand is refused.
 """
 
 import hashlib
@@ -21,14 +22,21 @@ from typing import Any
 import numpy as np
 
 from dpm.errors import UserError
+from dpm.facts import Scalar
 
-SCHEMA = 1
-Scalar = str | int | float | bool
+SCHEMA = 2
+ERRORS = ("examples", "estimate")
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """One number: value +- stderr over n examples, in `unit`, obtained by `protocol`; None where a field does not apply."""
+    """One number: value +- stderr over n examples, in `unit`; None where a field does not apply.
+
+    `protocol` says what the number means (data, split, T, schedule, edges, clipping, ...), `recipe` what was trained how to
+    obtain it (network, parameters, prediction, variance, objective, steps, batch size); None is the recipe of its record.
+    `error` says what `stderr` is an error of: the choice of the "examples", with the noise of the estimate in it, or of the
+    "estimate" alone, the examples being given. `estimate_stderr` is the second kind, where both are known.
+    """
 
     quantity: str
     value: float
@@ -40,44 +48,102 @@ class Measurement:
     parts: Mapping[str, float] = field(default_factory=dict)
     ceiling: float | None = None
     oracle: float | None = None
+    error: str = "examples"
+    estimate_stderr: float | None = None
+    recipe: Mapping[str, Scalar] | None = None
 
     def with_protocol(self, shared: Mapping[str, Scalar]) -> "Measurement":
         """The same number, with what all measurements of its run have in common added to its protocol."""
         return replace(self, protocol={**shared, **self.protocol})
 
+    @property
+    def facts(self) -> dict[str, Scalar]:
+        """Everything that can be asked of the number: its recipe, its protocol and n."""
+        return {**(self.recipe or {}), **self.protocol, "n": self.n}
+
+    @property
+    def of_estimate(self) -> float | None:
+        """The error of the estimate for given examples, where it is known."""
+        return self.stderr if self.error == "estimate" else self.estimate_stderr
+
+    def refusal(self) -> str | None:
+        """What is impossible about it, if anything is."""
+        if not isinstance(self.n, int) or self.n < 1:
+            return f"n = {self.n}"
+        if not all(math.isfinite(x) for x in (self.value, self.stderr or 0.0, self.estimate_stderr or 0.0)):
+            return f"value = {self.value}, stderr = {self.stderr}"
+        if min(self.stderr or 0.0, self.estimate_stderr or 0.0) < 0:
+            return f"stderr = {min(self.stderr or 0.0, self.estimate_stderr or 0.0)}"
+        return None if self.error in ERRORS else f"error = {self.error}, which is none of {', '.join(ERRORS)}"
+
 
 @dataclass(frozen=True)
 class Record:
-    """All measurements of one trained seed, with what they cost and where they come from."""
+    """All measurements of one trained seed, with the recipe that they share, what they cost and where they come from."""
 
     experiment: str
     seed: int
     tier: str
+    recipe: Mapping[str, Scalar]
     budget: Mapping[str, Scalar]
     provenance: Mapping[str, Scalar]
     measurements: tuple[Measurement, ...]
 
+    def __post_init__(self) -> None:
+        complete = tuple(replace(m, recipe=self.recipe) if m.recipe is None else m for m in self.measurements)
+        object.__setattr__(self, "measurements", complete)
+
+    def content(self) -> dict[str, Any]:
+        """What is stored; a measurement has a recipe of its own only where it differs from the record's."""
+        content = {"schema": SCHEMA, **asdict(self)}
+        for m in content["measurements"]:
+            if m["recipe"] == content["recipe"]:
+                del m["recipe"]
+        return {**content, "sha256": digest(content)}
+
     def save(self, path: Path) -> None:
-        write_atomically(path, (json.dumps({"schema": SCHEMA, **asdict(self)}, indent=1, allow_nan=False) + "\n").encode())
+        _refuse_impossible(path, self)
+        write_atomically(path, (json.dumps(self.content(), indent=1, allow_nan=False) + "\n").encode())
 
     @classmethod
     def load(cls, path: Path) -> "Record":
         try:
-            content = json.loads(path.read_text())
+            content = json.loads(path.read_text(encoding="utf-8"))
             if content.pop("schema") != SCHEMA:
                 raise UserError(f"{path}: written by another version of this project; evaluate the experiment again")
+            if content.pop("sha256") != digest({"schema": SCHEMA, **content}):
+                raise UserError(f"{path}: its content is not what was measured (SHA-256); evaluate the experiment again")
             content["measurements"] = tuple(Measurement(**m) for m in content["measurements"])
-            return cls(**content)
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            record = cls(**content)
+            _refuse_impossible(path, record)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(f"{path}: not a readable record ({error}); evaluate the experiment again") from error
+        return record
+
+
+def digest(content: Mapping[str, Any]) -> str:
+    """SHA-256 of a record's content, however it is laid out in the file."""
+    return sha256(json.dumps(content, sort_keys=True).encode())
+
+
+def _refuse_impossible(path: Path, record: Record) -> None:
+    if not record.measurements:
+        raise UserError(f"{path}: a record without measurements; evaluate the experiment again")
+    for m in record.measurements:
+        if refusal := m.refusal():
+            raise UserError(f"{path}: {m.quantity} with {refusal}; evaluate the experiment again")
 
 
 @dataclass(frozen=True)
 class Mean:
-    """One measurement over its seeds; `spread` (of the mean, over the seeds) and `stderr` are None where they are unknown."""
+    """One measurement over its seeds; `spread` (of the mean, over the seeds) and the errors are None where they are unknown.
+
+    `of_estimate` is the error for given examples.
+    """
 
     value: float
     stderr: float | None
+    of_estimate: float | None
     spread: float | None
     n: int
     seeds: int
@@ -87,24 +153,36 @@ class Mean:
 
 
 def over_seeds(measurements: Sequence[Measurement]) -> Mean:
-    """Mean over the S seeds, with stderr = sqrt(spread^2 / S + mean of the within-seed variances).
+    """Mean over the S seeds, with its error for given examples and, in `stderr`, that of their choice as well.
 
-    spread is the standard deviation of the seeds' values (ddof 1): it measures training, and averages out with more
-    seeds. A seed's own stderr measures the choice of held-out examples; all seeds are scored on the same ones, so this
-    error is common to them: it neither shows in the spread nor averages out, and is added once. What part of it is
-    independent (the noise drawn for the bound) is in both terms, which errs on the wide side. One seed has no spread.
-    n is the least number of examples; ceiling and oracle are means over the seeds that have them.
+    spread is the standard deviation of the seeds' values (ddof 1) over sqrt(S): it measures training and the noise of the
+    estimates, and averages out with more seeds. All seeds are scored on the same examples, so the error of their choice is
+    common to them: it neither shows in the spread nor averages out, and is added once. What is independent in it (the noise
+    drawn for the bound) is in both terms, which errs on the wide side. One seed has no spread. n is the least number of
+    examples; ceiling and oracle are means over the seeds that have them.
     """
     if len({m.unit for m in measurements}) != 1:
         raise UserError(f"{measurements[0].quantity}: no mean over the units {sorted({m.unit for m in measurements})}")
     values = np.array([m.value for m in measurements])
-    errors = [m.stderr for m in measurements if m.stderr is not None]
     spread = standard_error(values) if len(values) > 1 else None
-    within = float(np.sqrt(np.mean(np.square(errors)))) if errors else None
-    parts = [error for error in (spread, within) if error is not None]
+    drawn = _root_mean_square([m.of_estimate for m in measurements])
+    of_estimate = _together(spread, None if drawn is None else drawn / math.sqrt(len(values)))
+    chosen = _root_mean_square([m.stderr for m in measurements if m.error == "examples"])
     ceiling, oracle = (_mean([getattr(m, name) for m in measurements]) for name in ("ceiling", "oracle"))
-    n, unit, stderr = min(m.n for m in measurements), measurements[0].unit, math.hypot(*parts) if parts else None
-    return Mean(float(values.mean()), stderr, spread, n, len(values), unit, ceiling, oracle)
+    stderr = of_estimate if chosen is None else _together(spread, chosen)
+    n, unit = min(m.n for m in measurements), measurements[0].unit
+    return Mean(float(values.mean()), stderr, of_estimate, spread, n, len(values), unit, ceiling, oracle)
+
+
+def _root_mean_square(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.sqrt(np.mean(np.square(known)))) if known else None
+
+
+def _together(*errors: float | None) -> float | None:
+    """Independent errors combined, of those that are known."""
+    known = [error for error in errors if error is not None]
+    return math.hypot(*known) if known else None
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -10,7 +10,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from dpm.errors import UserError
-from dpm.records import Measurement, Record, Scalar
+from dpm.facts import Scalar
+from dpm.records import Measurement, Record
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,12 @@ class Run:
     @property
     def name(self) -> str:
         return f"{self.folder}/seed{self.record.seed}"
+
+    @property
+    def arguments(self) -> str:
+        """What an entrypoint is told to make this run: experiment, seed and what was changed."""
+        changed = self.folder.removeprefix(self.record.experiment).strip("/").split(",")
+        return " ".join(filter(None, [f"experiment={self.record.experiment}", f"seed={self.record.seed}", *changed]))
 
 
 class Results:
@@ -51,24 +58,29 @@ class Results:
         return Run(folder, record, path.with_suffix(".npz"))
 
 
-def selected(records: Iterable[Record], quantity: str, protocol: Mapping[str, object]) -> list[Measurement]:
-    """From each record that has it, the one measurement of `quantity` whose protocol agrees with `protocol`, as text."""
-    wanted, found = {(key, str(value)) for key, value in protocol.items()}, []
+def selected(records: Iterable[Record], quantity: str, wanted: Mapping[str, object]) -> list[Measurement]:
+    """From each record that has it, the one measurement of `quantity` whose facts agree with those `wanted`, as text."""
+    found, said = [], {(key, str(value)) for key, value in wanted.items()}
     for record in records:
         own = [m for m in record.measurements if m.quantity == quantity]
-        own = [m for m in own if wanted <= {(key, str(value)) for key, value in m.protocol.items()}]
+        own = [m for m in own if said <= {(key, str(value)) for key, value in m.facts.items()}]
         if len(own) > 1:
-            keys = sorted({key for m in own for key in m.protocol if len({m.protocol.get(key) for m in own}) > 1})
+            keys = sorted({key for m in own for key in m.facts if len({m.facts.get(key) for m in own}) > 1})
             raise UserError(f"{record.experiment}: {len(own)} measurements of {quantity} fit; say which: {', '.join(keys)}")
         found += own
     return found
 
 
 def grouped(runs: Iterable[Run]) -> dict[tuple[str, frozenset[tuple[str, Scalar]]], list[Measurement]]:
-    """The measurements of several seeds by quantity and protocol, the seed apart, in the order of the first record."""
+    """The measurements of several seeds by quantity and facts, seed and n apart, in the order of the first record."""
     groups: dict[tuple[str, frozenset[tuple[str, Scalar]]], list[Measurement]] = {}
     for run in runs:
         for m in run.record.measurements:
-            protocol = frozenset((key, value) for key, value in m.protocol.items() if key != "seed")
-            groups.setdefault((m.quantity, protocol), []).append(m)
+            facts = frozenset((key, value) for key, value in m.facts.items() if key not in ("seed", "n"))
+            groups.setdefault((m.quantity, facts), []).append(m)
     return groups
+
+
+def at_paper_tier(folder: str) -> str:
+    """Where runs at the paper's tier lie, of the experiment whose runs at the default tier lie in `folder`."""
+    return f"{folder}{',' if folder.count('/') > 1 else '/'}tier=paper"

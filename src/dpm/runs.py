@@ -10,9 +10,9 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,19 +27,26 @@ from tqdm import tqdm
 from dpm import checkpoints, configs, parallel, seeds
 from dpm.errors import UserError
 from dpm.evaluators import Evaluation
+from dpm.facts import Scalar, named
 from dpm.image_model import GaussianImages
 from dpm.networks import diffusers_layout
-from dpm.records import Record, Scalar, provenance, save_arrays, write_atomically
+from dpm.records import Measurement, Record, provenance, save_arrays, sha256, write_atomically
+from dpm.reverse import facts_of
 from dpm.training import Learner, Plan, fit
 
 CURVE = ("curve_step", "curve_K", "loss_step", "loss", "gradient_norm")
-HOUSEKEEPING = ("experiment", "seed", "tracker", "outputs", "results", "weights", "evaluators", "protocol", "shipped")
+HOUSEKEEPING = ("experiment", "seed", "tracker", "outputs", "results", "weights", "averaged", "evaluators", "shipped", "keep")
+KEPT = {True: "beside the record", False: "not kept"}
+MACHINE = ("device", "threads", "precision")  # no part of what an experiment is
 
 
 def variant(overrides: Sequence[str]) -> str:
-    """The part of a folder's name that says what was changed: "optimizer.lr=0.01,tier=smoke"; housekeeping left out."""
-    changed = [o.lstrip("+~") for o in overrides]
-    kept = [o for o in changed if o.split("=")[0].split("@")[0].split(".")[0] not in HOUSEKEEPING]
+    """The part of a folder's name that says what was changed: "optimizer.lr=0.01,tier=smoke".
+
+    Housekeeping is left out, and the machine: a run on a GPU is a run of the same experiment.
+    """
+    changed = {o.lstrip("+~"): o.lstrip("+~").split("=")[0].split("@")[0].split(".") for o in overrides}
+    kept = [o for o, path in changed.items() if path[0] not in HOUSEKEEPING and path[-1] not in MACHINE]
     return ",".join(sorted(kept)).replace("/", "-")
 
 
@@ -257,21 +264,51 @@ class Metrics:
 
 def evaluate(run: Run) -> Record:
     """Evaluate the weights of a run on held-out examples and write its record, arrays and weights below `results`."""
-    reverse, data = run.reverse(), configs.build(run.config, "data")
-    spent, source = load_weights(run, reverse)
-    tensors = rounded(reverse, run.config["shipped"])
+    (reverse, loaded, weights), data = prepared(run), configs.build(run.config, "data")
     evaluation = run.evaluate("evaluators", reverse, run.config["examples"], data)
-    protocol = {"split": "held-out", "weights": "ema", "seed": run.seed, **run.config["protocol"]}
-    measurements = tuple(m.with_protocol(protocol) for m in evaluation.measurements)
-    weights = safetensors.torch.save(tensors, {"budget": json.dumps(spent)})
-    examples = data.held_out(run.config["examples"]).numpy().tobytes()
-    origin = provenance(configs.essential(run.config), examples, weights)
-    record = Record(run.name, run.seed, run.config["tier"], spent, origin, measurements)
-    write_atomically(run.record.with_suffix(".safetensors"), weights)
+    record = recorded(run, reverse, data, loaded, evaluation.measurements, weights)
+    record = replace(record, provenance={**record.provenance, "weights": KEPT[run.config["keep"]]})
+    if run.config["keep"]:
+        write_atomically(run.record.with_suffix(".safetensors"), weights)
     save_arrays(run.record.with_suffix(".npz"), {**evaluation.arrays, **curve(run)})
     record.save(run.record)
-    print(f"{run.record} (weights: {source})")
+    print(f"{run.record} (weights: {loaded.source})")
     return record
+
+
+def prepared(run: Run) -> tuple[Any, "Loaded", bytes]:
+    """The trained process as it is shipped, in evaluation mode; where its weights are from; the file that holds them."""
+    reverse = run.reverse()
+    loaded = load_weights(run, reverse)
+    tensors = rounded(reverse, run.config["shipped"])
+    return reverse.eval(), loaded, safetensors.torch.save(tensors, {"budget": json.dumps(loaded.budget)})
+
+
+def recorded(
+    run: Run, reverse: Any, data: Any, loaded: "Loaded", measurements: Iterable[Measurement], weights: bytes, name: str = ""
+) -> Record:
+    """The record of these measurements: protocol and recipe are read off the data, the process, the objective and the budget.
+
+    `name` is that of the experiment, where it is not the run's own.
+    """
+    weighed = "ema" if run.config["averaged"] and run.plan.ema_decay > 0 else "last"
+    protocol = {**data.facts, **facts_of(reverse), "weights": weighed, "seed": run.seed}
+    examples = data.held_out(run.config["examples"]).numpy().tobytes()
+    return Record(
+        *(name or run.name, run.seed, run.config["tier"], recipe(run, reverse, loaded), loaded.budget),
+        provenance(configs.essential(run.config), examples, weights),
+        tuple(m.with_protocol(protocol) for m in measurements),
+    )
+
+
+def recipe(run: Run, reverse: Any, loaded: "Loaded") -> dict[str, Scalar]:
+    """Network, prediction and variance of the process, and how it was trained, or which published weights it has."""
+    if loaded.released:
+        return {**reverse.recipe, **loaded.released}
+    facts = {**reverse.recipe, "objective": named(configs.build(run.config, "objective"))}
+    if steps := int(loaded.budget.get("steps", 0)):
+        facts |= {"steps": steps, "batch_size": int(loaded.budget["examples"]) // steps}
+    return facts
 
 
 @torch.no_grad()
@@ -288,10 +325,20 @@ def rounded(reverse: nn.Module, precision: str) -> dict[str, torch.Tensor]:
     return {key: value.contiguous().cpu() for key, value in state.items()}
 
 
-def load_weights(run: Run, reverse: nn.Module) -> tuple[dict[str, Scalar], str]:
-    """Weights from `weights=PATH`, else this folder's finished run, else those shipped beside the record; and their cost.
+@dataclass(frozen=True)
+class Loaded:
+    """Where weights came from, and what they cost to train; for published ones their name and the hash of their file."""
 
-    PATH is a file that `evaluate` wrote, or released weights of the network alone, whose cost is not known.
+    source: str
+    budget: dict[str, Scalar]
+    released: dict[str, Scalar] = field(default_factory=dict)
+
+
+def load_weights(run: Run, reverse: nn.Module) -> Loaded:
+    """Weights from `weights=PATH`, else this folder's finished run, else those shipped beside the record.
+
+    PATH is a file that `evaluate` wrote, or released weights of the network alone, whose cost is not known: they are named
+    by their folder.
     """
     given = run.config["weights"]
     shipped = Path(given or run.record.with_suffix(".safetensors"))
@@ -301,10 +348,12 @@ def load_weights(run: Run, reverse: nn.Module) -> tuple[dict[str, Scalar], str]:
         assert state is not None
         average = {key.removeprefix("module."): value for key, value in state["ema"].items() if key != "n_averaged"}
         reverse.load_state_dict(average)
-        return read_json(run.done)["budget"], str(run.folder)
+        return Loaded(str(run.folder), read_json(run.done)["budget"])
     if diffusers_layout.recognises(shipped):
         diffusers_layout.load_into(reverse, shipped)
-        return {}, str(shipped)
+        file, _ = diffusers_layout.located(shipped)
+        name = (shipped if shipped.is_dir() else shipped.absolute().parent).name
+        return Loaded(str(shipped), {}, {"released": name, "released_sha256": sha256(file.read_bytes())})
     if not shipped.is_file():
         where = str(shipped) if given else f"neither a finished run in {run.folder} nor {shipped}; train it first"
         raise UserError(f"no weights: {where}")
@@ -314,7 +363,7 @@ def load_weights(run: Run, reverse: nn.Module) -> tuple[dict[str, Scalar], str]:
             reverse.load_state_dict({key: file.get_tensor(key) for key in file.keys()})  # noqa: SIM118 (no mapping)
     except (safetensors.SafetensorError, RuntimeError) as error:
         raise UserError(f"{shipped} does not fit this configuration: {str(error).splitlines()[-1].strip()}") from error
-    return spent, str(shipped)
+    return Loaded(str(shipped), spent)
 
 
 def curve(run: Run) -> dict[str, Any]:

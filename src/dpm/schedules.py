@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from dpm.errors import UserError
+from dpm.facts import Scalar, digits
 
 
 class BetaSchedule(nn.Module):
@@ -13,8 +14,9 @@ class BetaSchedule(nn.Module):
     close to one: it is summed in the logarithm, and 1 - alpha_bar_t is never a difference.
     """
 
-    def __init__(self, betas: Tensor) -> None:
+    def __init__(self, betas: Tensor, name: str = "given") -> None:
         super().__init__()
+        self.name = name
         if betas.ndim != 1 or len(betas) == 0 or not bool(((betas > 0) & (betas <= 1)).all()):
             raise UserError("a schedule needs at least one beta, and each in (0, 1]")
         self.register_buffer("initial", betas.double())
@@ -27,6 +29,12 @@ class BetaSchedule(nn.Module):
     def betas(self) -> Tensor:
         """beta_1..beta_T, shape (T,)."""
         return self.initial
+
+    @property
+    def facts(self) -> dict[str, Scalar]:
+        """What claims are compared with; betas to six digits."""
+        betas = self.betas.tolist()
+        return {"T": len(self), "schedule": self.name, "beta_1": digits(betas[0]), "beta_T": digits(betas[-1])}
 
     def __len__(self) -> int:
         """T, the number of steps."""
@@ -52,7 +60,7 @@ class LearnedBetaSchedule(BetaSchedule):
     """
 
     def __init__(self, initial: BetaSchedule) -> None:
-        super().__init__(initial.betas)
+        super().__init__(initial.betas, "learned")
         if not bool((self.initial[1:] < 1).all()):
             raise UserError("a learned schedule starts from betas below 1: beta = 1 has no finite logit")
         self.logits = nn.Parameter(torch.logit(self.initial[1:]))
@@ -60,6 +68,11 @@ class LearnedBetaSchedule(BetaSchedule):
     @property
     def betas(self) -> Tensor:
         return torch.cat([self.initial[:1], self.logits.sigmoid()])
+
+    @property
+    def facts(self) -> dict[str, Scalar]:
+        """What is set: beta_T is the training's."""
+        return {key: value for key, value in super().facts.items() if key != "beta_T"}
 
     def log_alpha_bar(self, t: Tensor) -> Tensor:
         return cumulate(self.betas)[t]
@@ -72,12 +85,12 @@ def cumulate(betas: Tensor) -> Tensor:
 
 def linear(T: int, beta_1: float, beta_T: float) -> BetaSchedule:
     """beta_t linear in t (2020, section 4: T = 1000, 1e-4 to 0.02)."""
-    return BetaSchedule(torch.linspace(beta_1, beta_T, _steps(T), dtype=torch.float64))
+    return BetaSchedule(torch.linspace(beta_1, beta_T, _steps(T), dtype=torch.float64), "linear")
 
 
 def constant_erasure(T: int) -> BetaSchedule:
     """beta_t = 1 / (T - t + 1): every step erases 1/T of the signal, alpha_bar_t = (T - t) / T (2015, section 2.4.1)."""
-    return BetaSchedule(1 / torch.arange(_steps(T), 0, -1, dtype=torch.float64))
+    return BetaSchedule(1 / torch.arange(_steps(T), 0, -1, dtype=torch.float64), "constant erasure")
 
 
 def geometric(T: int, beta_1: float, alpha_bar_T: float) -> BetaSchedule:
@@ -89,7 +102,7 @@ def geometric(T: int, beta_1: float, alpha_bar_T: float) -> BetaSchedule:
         raise UserError(f"geometric schedule: 0 < beta_1 < 1 - alpha_bar_T < 1 must hold, got {beta_1=}, {alpha_bar_T=}")
     first, last = (torch.tensor(sigma2 / (1 - sigma2), dtype=torch.float64) for sigma2 in (beta_1, 1 - alpha_bar_T))
     r = torch.exp(torch.linspace(float(first.log()), float(last.log()), _steps(T), dtype=torch.float64))
-    return BetaSchedule(torch.diff(r, prepend=r.new_zeros(1)) / (1 + r))
+    return BetaSchedule(torch.diff(r, prepend=r.new_zeros(1)) / (1 + r), "geometric")
 
 
 def _steps(T: int) -> int:

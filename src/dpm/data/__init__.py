@@ -4,8 +4,14 @@ from typing import Protocol
 
 from torch import Tensor
 
+from dpm.facts import Scalar
+
 
 class Data(Protocol):
+    @property
+    def facts(self) -> dict[str, Scalar]:
+        """What numbers about these data mean: `data`, their name; `split`, what the held-out examples are; and the like."""
+
     def batch(self, size: int, seed: int, step: int) -> Tensor:
         """The training batch of a step, (size, ...)."""
 

@@ -34,6 +34,10 @@ class DeadLeaves:
     noise: float
     seed: int
 
+    @property
+    def name(self) -> str:
+        return "dead_leaves_own"  # not those of the paper, which were never published
+
     def __post_init__(self) -> None:
         for name, least in (("n_training", 1), ("n_test", 1), ("side", 1), ("seed", 0)):
             value = getattr(self, name)

@@ -11,8 +11,14 @@ from torch import Tensor
 from dpm import seeds
 from dpm.data.files import default_folder
 from dpm.errors import UserError
+from dpm.facts import Scalar
 
 Source = Callable[[Path | str], tuple[np.ndarray, np.ndarray]]  # folder -> (training, test), grey levels, (n, C, H, W)
+
+
+def name_of(source: Source) -> str:
+    """What a source calls itself, or the name of the function."""
+    return str(getattr(source, "name", None) or getattr(source, "__name__", type(source).__name__))
 
 
 class DiscreteImages:
@@ -28,6 +34,11 @@ class DiscreteImages:
         if not 0 < n_validation < len(images):
             raise UserError(f"n_validation = {n_validation}: keep some of the {len(images)} training images, and train on some")
         self.train, self.kept, self.test, self.flip = images[:-n_validation], images[-n_validation:], test, flip
+        self.name = name_of(source)
+
+    @property
+    def facts(self) -> dict[str, Scalar]:
+        return {"data": self.name, "split": "test"}
 
     def batch(self, size: int, seed: int, step: int) -> Tensor:
         generator = seeds.generator(seed, seeds.TRAINING, step)
@@ -86,9 +97,13 @@ class StandardizedImages:
                 f"grain = {grain}: the width of the noise in grey levels, 1 for 8-bit images, 0 for continuous ones"
             )
         self.train, self.kept, self.test = images[:-n_validation], images[-n_validation:], test
-        self.side, self.grain, self.turned = side, grain, turned
+        self.side, self.grain, self.turned, self.name = side, grain, turned, name_of(source)
         self.mean = float(self.train.mean(dtype=np.float64))
         self.std = math.sqrt(float(self.train.var(dtype=np.float64)) + grain**2 / 12)
+
+    @property
+    def facts(self) -> dict[str, Scalar]:
+        return {"data": self.name, "split": "test", "dequantisation": "uniform" if self.grain else "none"}
 
     def batch(self, size: int, seed: int, step: int) -> Tensor:
         generator = seeds.generator(seed, seeds.TRAINING, step)

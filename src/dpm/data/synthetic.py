@@ -10,10 +10,15 @@ from torch import Tensor
 
 from dpm import seeds
 from dpm.errors import UserError
+from dpm.facts import Scalar
 
 
 class Synthetic:
     """An endless source: training draws fresh examples, held-out ones come from a stream of their own."""
+
+    @property
+    def facts(self) -> dict[str, Scalar]:
+        return {"data": type(self).__name__, "split": "held-out"}
 
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
         raise NotImplementedError
@@ -44,6 +49,10 @@ class SwissRoll(Synthetic):
         (low, high), self.noise_variance = self.PHI, noise_variance
         mean_square_phi = (high**3 - low**3) / (3 * (high - low))
         self.scale = math.sqrt(2 * (1 - noise_variance) / mean_square_phi)
+
+    @property
+    def facts(self) -> dict[str, Scalar]:
+        return {**super().facts, "noise_variance": self.noise_variance}
 
     def curve(self, phi: Tensor) -> Tensor:
         """m(phi) = c phi (cos phi, sin phi), shape (..., 2)."""

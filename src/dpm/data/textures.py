@@ -28,6 +28,10 @@ class Quarters:
 
     names: Sequence[str]
 
+    @property
+    def name(self) -> str:
+        return "_".join(("skimage", *self.names))
+
     def __post_init__(self) -> None:
         if not self.names:
             raise UserError(f"textures: name one at least of {', '.join(TEXTURES)}")
@@ -60,6 +64,10 @@ class UIUCTextures:
     """
 
     n_test: int
+
+    @property
+    def name(self) -> str:
+        return "uiuc_textures_T01_T04"
 
     def __call__(self, folder: Path | str) -> tuple[np.ndarray, np.ndarray]:
         """(4 (40 - n_test), 1, 480, 640), (4 n_test, 1, 480, 640), 8-bit."""

@@ -14,7 +14,8 @@ from dpm.bound import Edges, transition
 from dpm.data import Data
 from dpm.errors import UserError
 from dpm.evaluators import Evaluation
-from dpm.records import Measurement, Scalar, standard_error
+from dpm.facts import Scalar
+from dpm.records import Measurement, standard_error
 from dpm.reverse import Reverse
 
 NATS_PER_BIT = math.log(2)
@@ -85,7 +86,7 @@ def in_grey_levels(K: Measurement, data: Any, layout: units.Layout) -> Measureme
     quantity = units.with_sign(units.stated(K.value, units.unit(K.quantity, K.unit), "K", K.stderr), units.NEGATIVE)
     scaled = units.on_scale(units.per(quantity, units.DIM, layout), units.GREY_LEVELS, data.std, layout)
     bits = units.in_measure(scaled, units.BITS)
-    return Measurement("nll_bound", bits.value, bits.stderr, K.n, str(bits.unit), K.protocol)
+    return Measurement("nll_bound", bits.value, bits.stderr, K.n, str(bits.unit), K.protocol, error=K.error)
 
 
 def layout_of(x_0: Tensor) -> units.Layout:
@@ -140,13 +141,15 @@ class AllTerms:
         for name, edges in self.edges.items():
             prior, reconstruction = (edge / scale for edge in edges(reverse, x_0))
             parts = {"prior": prior, "transitions": terms.total, "reconstruction": reconstruction}
-            measured = self.measure(name, parts, null, limits.of(edges, prior, reconstruction))
+            measured = self.measure(name, edges, parts, null, limits.of(edges, prior, reconstruction))
             measurements += [*measured, *(derived(measured[0], data, layout_of(x_0)) for derived in self.also)]
         return Evaluation(tuple(measurements), {**arrays_of("term", terms), **limits.arrays})
 
-    def measure(self, edges: str, parts: dict[str, Tensor], null: Tensor, limits: dict[str, Tensor]) -> list[Measurement]:
+    def measure(
+        self, name: str, edges: Edges, parts: dict[str, Tensor], null: Tensor, limits: dict[str, Tensor]
+    ) -> list[Measurement]:
         """K and K - L_null with their limits; and, where the oracle is drawn, its K and the paired difference."""
-        K, claims, about = -sum(parts.values(), torch.zeros(())), self.claims.get(edges, {}), {"edges": edges}
+        K, claims, about = -sum(parts.values(), torch.zeros(())), self.claims.get(name, {}), {"edges": edges.name}
         of_K, of_gain = _means(limits), _means({name: limit - null for name, limit in limits.items()})
         measured = [
             self.measurement("log_likelihood_bound", K, about, claims.get("K"), parts=_means(parts), **of_K),

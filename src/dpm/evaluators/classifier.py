@@ -18,8 +18,9 @@ from dpm.evaluators import Evaluation
 from dpm.evaluators.features import Gaussian, InceptionScores, Network, Score, fitted, frechet, inception_score, jackknife
 from dpm.evaluators.parzen import Images, draws
 from dpm.evaluators.samples import levels
+from dpm.facts import Scalar
 from dpm.networks.classifier import load
-from dpm.records import Measurement, Scalar, sha256
+from dpm.records import Measurement, sha256
 from dpm.reverse import Reverse
 
 NAME = "mnist_classifier"
@@ -37,7 +38,7 @@ class ClassifierScore(Score):
 
     def __call__(self, images: Tensor) -> Sequence[Measurement]:
         features, logits = self.real.outputs(images)
-        shared: dict[str, Scalar] = {"features": NAME, "error": "jackknife"}
+        shared: dict[str, Scalar] = {"features": NAME, "error_by": "jackknife"}
 
         def measured(quantity: str, statistic: Callable[[Tensor], float], of: Tensor, **about: Scalar) -> Measurement:
             value, error = jackknife(statistic, of, self.groups)
@@ -77,7 +78,7 @@ class ClassifierScores:
         batches = draws(reverse, x_0[:1].float(), self.n, self.steps, self.batch_size, seed)
         samples = torch.tensor(levels(torch.cat([data.grey(x).cpu() for x in batches])))
         steps = min(self.steps, len(reverse.process.schedule))
-        of_model: dict[str, Scalar] = {"source": "model", "sampler": "ancestral", "steps": steps, "last_step": "drawn"}
+        of_model: dict[str, Scalar] = {"source": "model", "sampler": "ancestral", "sampling_steps": steps, "last_step": "drawn"}
         rows = [m.with_protocol(of_model) for m in score(samples)]
         chosen = torch.randperm(len(data.test), generator=seeds.generator(seed, seeds.EVALUATION))[: self.n].numpy()
         real = [m for m in score(torch.tensor(data.test[chosen])) if m.protocol.get("statistics") != "test"]

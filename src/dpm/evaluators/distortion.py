@@ -13,6 +13,7 @@ from dpm.data import Data
 from dpm.errors import UserError
 from dpm.evaluators import Evaluation
 from dpm.records import Measurement, standard_error
+from dpm.reverse import facts_of
 from dpm.reverse.gaussian import GaussianReverse
 
 
@@ -48,7 +49,7 @@ class Distortion:
             predicted = model.predicted(draw(model.process, batch, times), times)
             squares.append((127.5 * (predicted - batch)).square().flatten(1).mean(1).double().cpu())
         square = torch.cat(squares).numpy()
-        root, protocol = float(np.sqrt(square.mean())), {"reverse_step": step}
+        root, protocol = float(np.sqrt(square.mean())), {**facts_of(model), "reverse_step": step}
         claim = self.claim and self.claim.format(step)
         return Measurement("rmse", root, standard_error(square) / (2 * root), len(square), "grey levels", protocol, claim)
 

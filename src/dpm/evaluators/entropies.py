@@ -28,11 +28,12 @@ from dpm.data import Data, KnownDensity
 from dpm.errors import UserError
 from dpm.evaluators import Arrays, Evaluation
 from dpm.evaluators.bound import nats_per_unit
+from dpm.facts import Scalar
 from dpm.oracles.binomial import Enumerable, Enumeration
 from dpm.processes import Process
 from dpm.processes.binomial import BinomialDiffusion
 from dpm.processes.gaussian import GaussianDiffusion
-from dpm.records import Measurement, Scalar, standard_error
+from dpm.records import Measurement, standard_error
 from dpm.reverse import Reverse
 
 ERRORS, ROUNDING = 3, 1e-12  # standard errors, and units, by which an estimate may miss a bound that holds

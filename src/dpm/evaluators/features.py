@@ -21,7 +21,8 @@ from torch import Tensor
 
 from dpm import seeds
 from dpm.errors import UserError
-from dpm.records import Measurement, Scalar, sha256
+from dpm.facts import Scalar
+from dpm.records import Measurement, sha256
 
 Network = Callable[[Tensor], tuple[Tensor, Tensor]]  # images (B, 3, H, W), uint8 -> features (B, d), logits (B, classes)
 
@@ -182,7 +183,7 @@ class InceptionScores(Score):
             protocol: Mapping[str, Scalar] = {"features": self.name, "statistics": statistics}
             rows.append(Measurement("fid", frechet(own, reference), None, len(images), "1", protocol))
         score, spread = inception_score(logits, self.splits)
-        protocol = {"features": self.name, "splits": self.splits, "error": "standard deviation over the splits"}
+        protocol = {"features": self.name, "splits": self.splits, "error_by": "deviation of the splits"}
         return (*rows, Measurement("inception_score", score, spread, len(images), "1", protocol))
 
     @torch.no_grad()

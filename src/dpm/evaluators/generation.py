@@ -18,8 +18,9 @@ from dpm.errors import UserError
 from dpm.evaluators import Evaluation
 from dpm.evaluators.features import Score
 from dpm.evaluators.samples import levels
+from dpm.facts import Scalar
 from dpm.processes.gaussian import GaussianDiffusion
-from dpm.records import Measurement, Scalar
+from dpm.records import Measurement
 from dpm.reverse import Reverse
 from dpm.reverse.gaussian import GaussianReverse
 from dpm.samplers.ancestral import ancestral, grid, sample
@@ -104,7 +105,8 @@ class Progressive:
         return np.concatenate(batches)
 
     def scored(self, images: np.ndarray, step: int) -> list[Measurement]:
-        protocol: dict[str, Scalar] = {"source": "samples", "sampler": "ancestral", "steps": self.steps, "reverse_step": step}
+        about: dict[str, Scalar] = {"sampler": "ancestral", "sampling_steps": self.steps, "reverse_step": step}
+        protocol = {"source": "samples", **about}
         return [m.with_protocol(protocol) for score in self.scores for m in score(torch.from_numpy(images))]
 
 

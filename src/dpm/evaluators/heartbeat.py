@@ -14,9 +14,10 @@ from dpm.decoders import Stationary
 from dpm.errors import UserError
 from dpm.evaluators import Evaluation
 from dpm.evaluators.bound import NATS_PER_BIT, AllTerms, Limits
+from dpm.facts import Scalar
 from dpm.oracles.binomial import BinomialOracle, Enumeration
 from dpm.processes.binomial import BinomialDiffusion
-from dpm.records import Measurement, Scalar, standard_error
+from dpm.records import Measurement, standard_error
 from dpm.reverse import Reverse
 from dpm.samplers.ancestral import ancestral
 from dpm.schedules import constant_erasure
@@ -129,7 +130,7 @@ class Samples:
             if t in (0, T // 2):
                 shown[t] = x_t[: self.rows]
         valid = data.is_word(x_0).double().numpy()
-        protocol: dict[str, Scalar] = {"sampler": "ancestral", "steps": T}
+        protocol: dict[str, Scalar] = {"sampler": "ancestral", "sampling_steps": T}
         share, best = float(valid.mean()), share_of_words(reverse, data)
         value = Measurement("valid_share", share, standard_error(valid), len(valid), "1", protocol, oracle=best)
         times = sorted(shown)
@@ -147,9 +148,10 @@ def share_of_words(reverse: Reverse, data: BinaryHeartbeat) -> float:
 class Truth:
     """E log p(x_0) = -log2 period, what a perfect model reaches without any bound; the same for every x_0."""
 
-    def __init__(self, unit: str) -> None:
-        self.unit = unit
+    def __init__(self, unit: str, claim: str | None = None) -> None:
+        self.unit, self.claim = unit, claim
 
     def __call__(self, reverse: Reverse, data: BinaryHeartbeat, x_0: Tensor, seed: int) -> Evaluation:
         value, exactly = float(data.log_likelihood(data.words()).mean()) / NATS_PER_BIT, 0.0
-        return Evaluation((Measurement("log_likelihood", value, exactly, len(x_0), self.unit, {"terms": "exact"}),))
+        about = (value, exactly, len(x_0), self.unit, {"terms": "exact"}, self.claim)
+        return Evaluation((Measurement("log_likelihood", *about),))

@@ -6,7 +6,8 @@ from torch import Tensor
 
 from dpm.errors import UserError
 from dpm.evaluators import Evaluation
-from dpm.records import Measurement, Scalar, standard_error
+from dpm.facts import Scalar
+from dpm.records import Measurement, standard_error
 
 
 def nearest(versions: Tensor, training: Tensor, k: int, block_size: int = 1000) -> tuple[Tensor, Tensor]:

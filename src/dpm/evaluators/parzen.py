@@ -20,12 +20,14 @@ from dpm.errors import UserError
 from dpm.evaluators import Evaluation
 from dpm.evaluators.bound import NATS_PER_BIT
 from dpm.evaluators.samples import levels
-from dpm.records import Measurement, Scalar, standard_error
+from dpm.facts import Scalar
+from dpm.records import Measurement, standard_error
 from dpm.reverse import Reverse
 from dpm.samplers.ancestral import ancestral, grid
 
 SIGMAS: Sequence[float] = np.logspace(-1, 0, 10).tolist()  # the script's
 ENTRIES = 2**22  # of a block of the table of all pairs: 32 MB
+GROUPS = 20  # of the jackknife
 
 
 def log_density(x: Tensor, samples: Tensor, sigma: float) -> Tensor:
@@ -51,6 +53,20 @@ def log_density(x: Tensor, samples: Tensor, sigma: float) -> Tensor:
 def bandwidth(validation: Tensor, samples: Tensor, sigmas: Sequence[float]) -> float:
     """The sigma with the largest mean log density of the validation examples."""
     return max(sigmas, key=lambda sigma: float(log_density(validation, samples, sigma).mean()))
+
+
+def with_jackknife(x: Tensor, samples: Tensor, sigma: float, groups: int = GROUPS) -> tuple[Tensor, float]:
+    """log p(x), (n,), and the error of its mean by the choice of the samples: each group of them is left out in turn.
+
+    A group's log sum of exponentials is the logarithm of its share of p, so that nothing is computed twice.
+    """
+    parts = samples.tensor_split(min(groups, len(samples)))
+    sizes = torch.tensor([len(part) for part in parts], dtype=torch.float64)
+    sums = torch.stack([log_density(x, part, sigma) for part in parts]) + sizes.log()[:, None]
+    whole = sums.logsumexp(0) - math.log(len(samples))
+    left = [(torch.cat([sums[:g], sums[g + 1 :]]), len(samples) - n) for g, n in enumerate(sizes.tolist())]
+    means = torch.stack([others.logsumexp(0).mean() - math.log(k) for others, k in left])
+    return whole, math.sqrt(len(parts) - 1) * float(means.std(correction=0))
 
 
 @torch.no_grad()
@@ -89,14 +105,17 @@ class ParzenWindow:
 
     The second is what 2015 calls the perfect model. Each has its own bandwidth, chosen on the first `validation` images that
     training leaves out. `claims` maps "model" and "training_images" to the claims they answer. `stderr` is that of the choice
-    of the test images: samples and bandwidth are taken as given. Array `samples`: the first `shown`, (shown, C, H, W), uint8.
+    of the test images, samples and bandwidth given; `estimate_stderr` that of the choice of the samples, test images and
+    bandwidth given. Array `samples`: the first `shown`, (shown, C, H, W), uint8.
     """
 
     def __init__(
         self, n: int, steps: int, batch_size: int, validation: int, shown: int, claims: Mapping[str, str] | None = None
     ) -> None:
-        if min(n, steps, batch_size, validation, shown) < 1:
-            raise UserError(f"Parzen window: all from 1, got {n=}, {steps=}, {batch_size=}, {validation=}, {shown=}")
+        if min(n - 1, steps, batch_size, validation, shown) < 1:
+            raise UserError(
+                f"Parzen window: all from 1, samples from 2, got {n=}, {steps=}, {batch_size=}, {validation=}, {shown=}"
+            )
         self.n, self.steps, self.batch_size, self.validation, self.shown = n, steps, batch_size, validation, shown
         self.claims = claims or {}
 
@@ -109,20 +128,21 @@ class ParzenWindow:
         samples, n = torch.cat([data.grey(x).cpu() for x in batches]), len(x_0)
         steps = min(self.steps, len(reverse.process.schedule))
         measurements = (
-            self.measured("model", samples, data, n, sampler="ancestral", steps=steps, last_step="drawn"),
+            self.measured("model", samples, data, n, sampler="ancestral", sampling_steps=steps, last_step="drawn"),
             self.measured("training_images", torch.tensor(data.train[chosen.numpy()]), data, n),
         )
         return Evaluation(measurements, {"samples": levels(samples[: self.shown])})
 
-    def measured(self, source: str, samples: Tensor, data: Images, n: int, **about: Scalar) -> Measurement:
+    def measured(self, source: str, samples: Tensor, data: Images, n: int, **sampler: Scalar) -> Measurement:
         """The measurement with these grey levels as samples."""
         validation, test = torch.tensor(data.kept[: self.validation]), torch.tensor(data.test[:n])
         centres = unit_interval(samples)
         sigma = bandwidth(unit_interval(validation), centres, SIGMAS)
-        bits = (log_density(unit_interval(test), centres, sigma) / NATS_PER_BIT).numpy()
+        nats, of_samples = with_jackknife(unit_interval(test), centres, sigma)
+        bits = (nats / NATS_PER_BIT).numpy()
         protocol: dict[str, Scalar] = {
-            **{"estimator": "parzen", "source": source, "samples": len(samples), "sigma": sigma, **about},
-            **{"validation": len(validation), "clipped": False, "test_noise": "none", "error": "of the choice of test images"},
+            **{"estimator": "parzen", "source": source, "samples": len(samples), "sigma": sigma, **sampler},
+            **{"validation": len(validation), "clipped": False, "test_noise": "none"},
         }
-        error, claim = standard_error(bits), self.claims.get(source)
-        return Measurement("parzen_log_likelihood", float(bits.mean()), error, len(bits), "bits", protocol, claim)
+        about = (float(bits.mean()), standard_error(bits), len(bits), "bits", protocol, self.claims.get(source))
+        return Measurement("parzen_log_likelihood", *about, estimate_stderr=of_samples / NATS_PER_BIT)

@@ -13,8 +13,9 @@ from dpm.evaluators import Evaluation
 from dpm.evaluators.features import PatchDistance, patches
 from dpm.evaluators.generation import grey
 from dpm.evaluators.samples import ImageSamples
-from dpm.records import Measurement, Scalar, standard_error
-from dpm.reverse import Reverse
+from dpm.facts import Scalar
+from dpm.records import Measurement, standard_error
+from dpm.reverse import Reverse, facts_of
 
 GROUPS = 20  # of the jackknife
 
@@ -38,7 +39,8 @@ class SampleDistance:
         distance = PatchDistance(data.train, self.side, min(GROUPS, self.n))
         real = of_real_images(distance, grey(x_0[: self.n * self.sets]), self.n)
         samples = self.samples(reverse, data, x_0, seed).arrays["samples"]
-        protocol: dict[str, Scalar] = {"source": "samples", "sampler": "ancestral", "steps": self.steps}
+        sampler: dict[str, Scalar] = {"source": "samples", "sampler": "ancestral", "sampling_steps": self.steps}
+        protocol = {**facts_of(self.samples.wrap(reverse)), **sampler}
         rows = [m.with_protocol(protocol) for m in distance(torch.from_numpy(samples))]
         return Evaluation((*rows, real), {"samples": samples[: self.shown]})
 

@@ -11,8 +11,9 @@ from dpm.data.images import StandardizedImages
 from dpm.errors import UserError
 from dpm.evaluators import Evaluation
 from dpm.evaluators.samples import levels
+from dpm.facts import Scalar
 from dpm.image_model import resized
-from dpm.records import Measurement, Scalar, standard_error
+from dpm.records import Measurement, standard_error
 from dpm.reverse import Reverse
 from dpm.reverse.conditioned import Conditioned, GaussianFactor, KnownCoordinates
 from dpm.samplers.ancestral import sample

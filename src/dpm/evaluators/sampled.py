@@ -27,10 +27,11 @@ from dpm.errors import UserError
 from dpm.evaluators import Evaluation
 from dpm.evaluators.bound import Derived, layout_of, nats_per_unit
 from dpm.evaluators.distortion import reverse_steps
+from dpm.facts import Scalar
 from dpm.image_model import GaussianImages
 from dpm.processes import Process
-from dpm.records import Measurement, Scalar
-from dpm.reverse import Reverse
+from dpm.records import Measurement
+from dpm.reverse import Reverse, facts_of
 from dpm.times import Uniform, as_linear
 
 Z = 1.959964  # of a 95 % interval
@@ -294,11 +295,8 @@ class SampledTerms:
         total = sum(float(part(reverse, b).double().sum()) for b in batches)
         return total / len(x_0) / nats_per_unit(self.unit, x_0)
 
-    def protocol(self, result: Sampled, edges: str) -> dict[str, Scalar]:
-        return {
-            **{"terms": "sampled", "edges": edges, "evaluations": result.evaluations},
-            "error": "of the estimate",  # not of the choice of the examples
-        }
+    def protocol(self, reverse: Reverse, result: Sampled, edges: Edges) -> dict[str, Scalar]:
+        return {**facts_of(self.wrap(reverse)), "terms": "sampled", "edges": edges.name, "evaluations": result.evaluations}
 
 
 class SampledNLL(SampledTerms):
@@ -320,12 +318,13 @@ class SampledNLL(SampledTerms):
         result, prior = self.sampled(reverse, data, x_0, 1, seed), self.mean(decoder_edges.prior, reverse, x_0)
         total, transitions, decoded = (np.array(result.part(*r)) / scale for r in ((1, T), (2, T), (1, 1)))
         parts = {"prior": prior, "transitions": float(transitions[0]), "reconstruction": float(decoded[0])}
+        shared = self.protocol(reverse, result, decoder_edges)
 
         def measured(
             quantity: str, closed: float, part: "np.ndarray[Any, Any]", claim: str | None, **about: Scalar
         ) -> Measurement:
-            value, stderr, protocol = closed + float(part[0]), float(part[1]), {**self.protocol(result, "decoder"), **about}
-            return Measurement(quantity, value, stderr, len(x_0), self.unit, protocol, claim)
+            value, stderr, protocol = closed + float(part[0]), float(part[1]), {**shared, **about}
+            return Measurement(quantity, value, stderr, len(x_0), self.unit, protocol, claim, error="estimate")
 
         def paid(s: int) -> Measurement:
             part, claim = np.array(result.part(T - s + 2, T)) / scale, self.point_claim and self.point_claim.format(s)
@@ -335,6 +334,7 @@ class SampledNLL(SampledTerms):
             replace(measured("nll_bound", prior, total, self.claims.get("nll_bound")), parts=parts),
             measured("rate", prior, transitions, self.claims.get("rate")),
             measured("distortion", 0.0, decoded, self.claims.get("distortion")),
+            replace(measured("prior_kl", prior, np.zeros(2), self.claims.get("prior_kl")), stderr=0.0),  # in closed form
             *map(paid, reverse_steps(T, self.points)),
         )
         return Evaluation(measurements, curve(result, scale, T))
@@ -368,9 +368,10 @@ class SampledK(SampledTerms):
             )  # judges x_0 as a whole
             parts = {"prior": prior, "transitions": transitions, "reconstruction": reconstruction}
             K, ceiling, claims = -sum(parts.values()), -(prior + reconstruction), self.claims.get(name, {})
-            about = (stderr, len(x_0), self.unit, self.protocol(result, name))
+            about = (stderr, len(x_0), self.unit, self.protocol(reverse, result, edges))
             of_K = Measurement("log_likelihood_bound", K, *about, claims.get("K"), parts=parts, ceiling=ceiling)
             gain = Measurement("gain_over_null", K - null, *about, claims.get("K_minus_null"), ceiling=ceiling - null)
+            of_K, gain = (replace(m, error="estimate") for m in (of_K, gain))  # not of the choice of the examples
             measurements += [of_K, gain, *(derived(of_K, data, layout_of(x_0)) for derived in self.also)]
         return Evaluation(tuple(measurements), curve(result, scale, T))
 

@@ -1,13 +1,14 @@
 """An evaluator of another process than the one that was trained."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
 
 from dpm.data import Data
 from dpm.evaluators import Evaluation, Evaluator
-from dpm.reverse import Reverse
+from dpm.reverse import Reverse, facts_of
 
 
 class Wrapped:
@@ -17,4 +18,6 @@ class Wrapped:
         self.evaluator, self.wrap = evaluator, wrap
 
     def __call__(self, reverse: Reverse, data: Data, x_0: Tensor, seed: int) -> Evaluation:
-        return self.evaluator(self.wrap(reverse), data, x_0, seed)
+        wrapped = self.wrap(reverse)
+        evaluation = self.evaluator(wrapped, data, x_0, seed)
+        return replace(evaluation, measurements=tuple(m.with_protocol(facts_of(wrapped)) for m in evaluation.measurements))

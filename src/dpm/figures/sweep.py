@@ -69,7 +69,7 @@ def _lines(
     """The lines in the order of their names."""
     found: dict[str, dict[float, list[Measurement]]] = defaultdict(lambda: defaultdict(list))
     for m in selected(records, quantity, protocol):
-        found[str(m.protocol[by])][float(m.protocol[x])].append(m)
+        found[str(m.facts[by])][float(m.facts[x])].append(m)
     for label, points in sorted(found.items()):
         means = [over_seeds(points[value]) for value in sorted(points)]
         columns = ([getattr(mean, name) for mean in means] for name in ("value", "stderr", "ceiling", "oracle"))

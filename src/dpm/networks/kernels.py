@@ -26,6 +26,8 @@ class KernelPrediction(nn.Module):
     network: Module of 2 C + size^2 - 1 channels -> 2 C + 1 + len(dilations) (size^2 + 2) channels.
     """
 
+    wraps = "network"
+
     def __init__(self, network: nn.Module, size: int, dilations: Sequence[int]) -> None:
         super().__init__()
         if size < 3 or size % 2 == 0 or not dilations or min(dilations) < 1:

@@ -15,7 +15,7 @@ class FourierMLP(nn.Module):
 
     def __init__(self, dimensions: int, outputs: int, T: int, width: int, depth: int, octaves: int, times: int = 8) -> None:
         super().__init__()
-        self.T, self.times = T, times
+        self.T, self.times, self.facts = T, times, {"hidden_layers": depth, "hidden_units": width}
         self.register_buffer("frequencies", 2.0 ** torch.arange(octaves))
         sizes = [dimensions * (1 + 2 * octaves) + 1 + 2 * times, *[width] * depth]
         layers = [module for i, o in pairwise(sizes) for module in (nn.Linear(i, o), nn.SiLU())]

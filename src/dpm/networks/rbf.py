@@ -20,6 +20,7 @@ class NormalizedRBF(nn.Module):
         self.log_widths = nn.Parameter(torch.zeros(units))
         self.weights = nn.Parameter(torch.zeros(T, units, outputs))
         self.biases = nn.Parameter(torch.zeros(T, outputs))
+        self.facts = {"hidden_units": units}
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         squared = (x[:, None] - self.centres).square().sum(-1)

@@ -28,6 +28,7 @@ class SigmoidMLP(nn.Module):
             nn.init.xavier_uniform_(layer.weight, gain=4.0)  # the slope of a sigmoid at 0 is 1/4
             nn.init.zeros_(layer.bias)
         self.body = nn.Sequential(*(module for layer in layers for module in (layer, nn.Sigmoid())))
+        self.facts = {"hidden_layers": depth, "hidden_units": width}
         self.corrections = nn.ParameterList(torch.zeros(b, width + 1, bits) for b in levels)
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:

@@ -10,9 +10,16 @@ from dpm.errors import UserError
 class Unshuffled(nn.Module):
     """The network works at 1 / factor of the resolution on factor^2 times the channels (pixel unshuffle, and back)."""
 
+    wraps = "network"
+
     def __init__(self, network: nn.Module, factor: int) -> None:
         super().__init__()
         self.network, self.factor = network, factor
+
+    @property
+    def transparent(self) -> bool:
+        """At factor 1 it is the network itself."""
+        return self.factor == 1
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         return F.pixel_shuffle(self.network(F.pixel_unshuffle(x, self.factor), t), self.factor)
@@ -27,6 +34,8 @@ class Autocast(nn.Module):
     channels_last suits convolutions on GPUs and where nothing else costs much; torch's group norm takes up to twenty times as
     long in it on CPUs, so that U-Nets there are faster in contiguous_format.
     """
+
+    wraps, transparent = "network", True  # precision and layout are no part of a recipe
 
     def __init__(self, network: nn.Module, precision: str, memory_format: str = "channels_last") -> None:
         super().__init__()

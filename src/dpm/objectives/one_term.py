@@ -15,6 +15,8 @@ class OneTerm:
     edges in closed form count once per example, not once per step.
     """
 
+    wraps = "times"
+
     def __init__(self, edges: Edges, times: Times | None = None) -> None:
         self.edges, self.times = edges, times or Uniform()
 

@@ -15,6 +15,8 @@ class Weighted:
     term. No bound: q says which noise levels matter.
     """
 
+    wraps = "times"
+
     def __init__(self, times: Times | None = None) -> None:
         self.times = times or Uniform()
 

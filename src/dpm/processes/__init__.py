@@ -5,6 +5,7 @@ from typing import Protocol
 from torch import Tensor
 from torch.distributions import Distribution
 
+from dpm.facts import Scalar
 from dpm.schedules import BetaSchedule
 
 
@@ -12,6 +13,10 @@ class Process(Protocol):
     """Distributions over one example: log_prob, entropy and kl_divergence have shape (B,), in nats. 0 <= s < t <= T."""
 
     schedule: BetaSchedule
+
+    @property
+    def facts(self) -> dict[str, Scalar]:
+        """What claims are compared with: schedule, base rate."""
 
     def prior(self, like: Tensor) -> Distribution:
         """pi, the stationary distribution of the kernel and the start of the reverse process."""

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from torch.distributions import Bernoulli, Distribution, Independent
 
 from dpm.errors import UserError
+from dpm.facts import Scalar
 from dpm.processes import per_example
 from dpm.schedules import BetaSchedule
 
@@ -20,6 +21,10 @@ class BinomialDiffusion(nn.Module):
         if not 0 < rate < 1:
             raise UserError(f"the base rate of binomial diffusion lies between 0 and 1, got {rate}")
         self.schedule, self.rate = schedule, rate
+
+    @property
+    def facts(self) -> dict[str, Scalar]:
+        return {**self.schedule.facts, "base_rate": self.rate}
 
     def prior(self, like: Tensor) -> Distribution:
         """pi = B(r), independent bits."""

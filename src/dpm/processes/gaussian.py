@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal
 
+from dpm.facts import Scalar
 from dpm.processes import per_example
 from dpm.schedules import BetaSchedule
 
@@ -33,6 +34,10 @@ class GaussianDiffusion(nn.Module):
     def __init__(self, schedule: BetaSchedule) -> None:
         super().__init__()
         self.schedule = schedule
+
+    @property
+    def facts(self) -> dict[str, Scalar]:
+        return self.schedule.facts
 
     def prior(self, like: Tensor) -> Distribution:
         """pi = N(0, I)."""

@@ -60,6 +60,8 @@ class Report:
             sections.summary(self.pages, self.rows, link),
             "## How to read a verdict",
             sections.reading(self.rows, self.claims),
+            "## Not measured",
+            sections.waiting(self.rows, self.claims),
             "## How to obtain the rows",
             sections.commands(self.pages, link),
         )
@@ -77,6 +79,8 @@ class Report:
             sections.summary(self.pages, self.rows, lambda page: f"#{convert.anchor(page.title)}"),
             "## How to read a verdict",
             sections.reading(self.rows, self.claims),
+            "## Not measured",
+            sections.waiting(self.rows, self.claims),
             *(self.page(page, ".", entries(page)) for page in self.pages),
             appendices.audits(self.claims, self.audit),
             appendices.registry(self.claims, self.rows),

@@ -11,6 +11,7 @@ from dpm.report.verdicts import Row, paper
 from dpm.results import Results, Run
 from dpm.units import Unit, number
 
+SAID = {"quoted": "quoted", "repeated": "repeats another", "withdrawn": "withdrawn"}  # of claims that need no verdict
 SHOWN = 7  # characters of a commit or hash
 
 
@@ -89,7 +90,7 @@ def _words(claims: Claims, rows: Sequence[Row]) -> dict[str, str]:
     words = {}
     for claim in claims.values():
         identity = audited.get((claim.amount, claim.source))
-        words[claim.id] = "quoted" if claim.reference else "**pending**"
+        words[claim.id] = SAID.get(claim.kind) or (f"needs {claim.needs}" if claim.needs else "**pending**")
         if claim.tag == "D" and identity is not None:
             words[claim.id] = f"{_outcome(identity)} (audit)"
     return words | {row.claim.id: row.cells[-1] for row in rows}

@@ -25,6 +25,7 @@ No number is typed into the texts by hand. A placeholder expands to one from the
     {{claim:sohl_dickstein_2015/table1/swiss_roll/K}}                                   2.35 bits
     {{sohl_dickstein_2015/swiss_roll:log_likelihood_bound edges=entropy}}               value ± stderr unit, over all seeds
     {{sohl_dickstein_2015/swiss_roll:log_likelihood_bound.ceiling edges=entropy}}       also .oracle
+    {{budget:sohl_dickstein_2015/swiss_roll minutes}}                                   mean over seeds; also steps
 
 `key=value` picks among several measurements of one quantity by their protocol. A paragraph that needs an experiment which
 has no records yet is left out and counted; anything else that cannot be filled in is an error.
@@ -42,10 +43,11 @@ import yaml
 from dpm.claims import Claim
 from dpm.errors import UserError
 from dpm.records import over_seeds
-from dpm.report.markdown import limit, measured
+from dpm.report.markdown import limit, measured, thousands
 from dpm.results import Results, selected
 
 PLACEHOLDER = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)
+SPENT = re.compile(r"budget:(?P<folder>\S+) (?P<what>minutes|steps)")
 MEASURED = re.compile(r"(?P<folder>[^:\s]+):(?P<quantity>\w+)(\.(?P<part>ceiling|oracle))?(?P<filters>( \w+=\S+)*)")
 
 
@@ -161,7 +163,8 @@ def fill(text: str, claims: Mapping[str, Claim], results: Results, planned: Mapp
 
 def _folders(paragraph: str) -> list[str]:
     """The folders whose records the paragraph's placeholders need."""
-    return [_measured(inner)["folder"] for inner in PLACEHOLDER.findall(paragraph) if not inner.startswith("claim:")]
+    inner = [text for text in PLACEHOLDER.findall(paragraph) if not text.startswith("claim:")]
+    return [(SPENT.fullmatch(text.strip()) or _measured(text))["folder"] for text in inner]
 
 
 def _labels(folder: str, planned: Mapping[str, str]) -> list[str]:
@@ -174,6 +177,8 @@ def _expand(inner: str, claims: Mapping[str, Claim], results: Results) -> str:
         if claim is None:
             raise UserError(f"{{{{{inner}}}}}: no such claim")
         return measured(claim.value, claim.stderr, claim.unit)
+    if spent := SPENT.fullmatch(inner.strip()):
+        return _spent(spent["folder"], spent["what"], results)
     match = _measured(inner)
     filters = dict(pair.split("=", 1) for pair in match["filters"].split())
     runs = results.of(match["folder"])
@@ -191,8 +196,15 @@ def _expand(inner: str, claims: Mapping[str, Claim], results: Results) -> str:
     return limit(value, mean.stderr, mean.unit)
 
 
+def _spent(folder: str, what: str, results: Results) -> str:
+    """What the training took, a mean over the seeds."""
+    key, unit = {"minutes": ("seconds", 60), "steps": ("steps", 1)}[what]
+    spent = [float(run.record.budget[key]) / unit for run in results.of(folder)]
+    return thousands(sum(spent) / len(spent))
+
+
 def _measured(inner: str) -> re.Match[str]:
     match = MEASURED.fullmatch(inner.strip())
     if match is None:
-        raise UserError(f"{{{{{inner}}}}}: neither claim:ID nor FOLDER:QUANTITY [KEY=VALUE ...]")
+        raise UserError(f"{{{{{inner}}}}}: neither claim:ID nor budget:FOLDER minutes nor FOLDER:QUANTITY [KEY=VALUE ...]")
     return match

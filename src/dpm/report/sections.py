@@ -6,9 +6,9 @@ from itertools import groupby
 
 from dpm.claims import Claim
 from dpm.records import over_seeds
-from dpm.report.markdown import bullets, document, setting, table
+from dpm.report.markdown import bullets, code, document, setting, table
 from dpm.report.pages import Page, fill
-from dpm.report.verdicts import MEANINGS, Row, common_tier, limits, ours, page_rows
+from dpm.report.verdicts import MEANINGS, Row, common_tier, counted, limits, ours, page_rows, places, unmeasured
 from dpm.results import Results, grouped, selected
 
 Claims = Mapping[str, Claim]
@@ -22,41 +22,53 @@ VERDICT_HEADER = ("paper", "ours ± stderr (seeds × n)", "ceiling", "oracle", "
 
 def summary(pages: Sequence[Page], rows: Sequence[Row], link: Link) -> str:
     """The table paper | ours | ceiling | oracle | verdict, grouped by the papers' tables."""
-    page_of = {folder: page for page in pages for folder in page.experiments}
+    page_of = {claim: page for page in pages for claim in page.claims}
     parts = []
     for (name, source), group in groupby(rows, lambda row: (row.claim.id.split("/")[0], row.claim.source)):
-        cells = [(f"[{row.label}]({link(page_of[row.folder])})", *row.cells) for row in group]
+        cells = [(f"[{row.label}]({link(page_of[row.claim.id])})", *row.cells) for row in group]
         parts += [f"**{PAPERS.get(name, name)}, {source}**", table(("claim", *VERDICT_HEADER), cells, "lrrrrl")]
     return document(*parts)
 
 
 def reading(rows: Sequence[Row], claims: Claims) -> str:
     """What the words mean, and how many numbers each of them stands for."""
-    kinds = Counter(kind(claim) for claim in claims.values())
-    words = Counter(row.verdict.word for row in rows if row.verdict and kind(row.claim) == "result")
-    words["pending"] += kinds["result"] - words.total()
+    kinds = Counter(claim.kind for claim in claims.values())
+    counts = counted(claims, rows)
+    words = [(f"**{word}**", MEANINGS[word], *map(str, counts[word].values())) for word in counts]
     return document(
-        f"The registry holds {len(claims)} numbers: {kinds['result']} results of the two papers, {kinds['quoted']} of other "
-        f"people's models that they quote, {kinds['setting']} settings of their recipes, and {kinds['derived']} numbers that "
-        "follow from these by arithmetic. A program sets each result against our records and says one word:",
-        table(
-            ("verdict", "meaning", "results"),
-            [(f"**{word}**", meaning, str(words[word])) for word, meaning in MEANINGS.items()],
-            "llr",
-        ),
-        "*Ours ± stderr (seeds × n)* is the mean over the training seeds, each evaluated on n held-out examples. The error "
-        "contains both the spread over the seeds and the choice of the examples; where the protocol says *error = of the "
-        "estimate*, the examples are all there are, and it is that of the sampled terms. In parentheses behind a verdict "
-        "stands the gap, ours minus paper. The *ceiling* is what no model can exceed with this data and this first noise step; "
-        "the *oracle* is the best reverse process of the given form for the very schedule in use, computed from the exact "
-        "posterior without any training. An oracle is there only where the distribution of the data is known; where it is not, "
-        "the ceiling is that of the bound's edges alone, with every divergence between them at zero.",
+        f"The registry holds {len(claims)} numbers: {kinds['result']} results of the two papers, {kinds['repeated']} that "
+        f"repeat one of them in another place or edition, {kinds['withdrawn']} that the authors took back, "
+        f"{kinds['quoted']} of other people's models that they quote, {kinds['setting']} settings of their recipes, and "
+        f"{kinds['derived']} numbers that follow from these by arithmetic. A program sets each result, and each quoted "
+        "number that we measured as well, against our records and says one word. It compares facts that the records state "
+        "of the objects that ran: the *protocol* says what a number means (data, split, examples, T, schedule, edges, "
+        "clipping, averaging, decoder), the *recipe* what was trained how (network and parameters, prediction, variance, "
+        "objective, steps, batch size).",
+        table(("verdict", "meaning", "results", "repeated", "quoted"), words, "llrrr"),
+        "*Ours ± stderr (seeds × n)* is the mean over the training seeds, each evaluated on n held-out examples. The "
+        "error contains both the spread over the seeds and the choice of the examples; where a record says *error = "
+        "estimate*, the examples are all there are, and it is that of the estimate for them. What a verdict allows is the "
+        "tolerance and two standard errors, the paper's and ours combined; where both score the same examples, the error "
+        "of their choice is common to both and counts for neither. In parentheses behind a verdict stands the gap, ours "
+        "minus paper. The *ceiling* is what no model can exceed with this data and this first noise step; the *oracle* is "
+        "the best reverse process of the given form for the very schedule in use, computed from the exact posterior "
+        "without any training. An oracle is there only where the distribution of the data is known; where it is not, the "
+        "ceiling is that of the bound's edges alone, with every divergence between them at zero.",
     )
 
 
-def kind(claim: Claim) -> str:
-    """What sort of number the registry holds there."""
-    return "setting" if claim.setting else "quoted" if claim.reference else "derived" if claim.tag == "D" else "result"
+def waiting(rows: Sequence[Row], claims: Claims) -> str:
+    """The results that have no number of ours yet: what they need, and the command that fills them."""
+    cells = [
+        (needs or "**pending**", ", ".join(code(claim.id) for claim in group), _filling(group))
+        for needs, group in sorted(unmeasured(claims, rows).items())
+    ]
+    return table(("needs", "results", "command"), cells, "lll") if cells else "Nothing: every result has a number of ours."
+
+
+def _filling(group: Sequence[Claim]) -> str:
+    commands = dict.fromkeys(code(claim.command) for claim in group if claim.command)
+    return "; ".join(commands) or "none yet"
 
 
 def commands(pages: Sequence[Page], link: Link) -> str:
@@ -66,7 +78,7 @@ def commands(pages: Sequence[Page], link: Link) -> str:
 
 def page(content: Page, claims: Claims, results: Results, figures: str) -> str:
     """One experiment: what the paper did, our command, deviations, verdicts, figures, everything that was measured."""
-    rows = list(page_rows(content, claims, results))
+    rows, folders = list(page_rows(content, claims, results)), places(content, results)
     cells = [(row.label, row.experiment, *row.cells) for row in rows]
     verdicts = bullets(f"{row.label} ({row.experiment}): {row.verdict.text}." for row in rows if row.verdict)
     text = fill(content.text, claims, results, content.planned)
@@ -76,6 +88,7 @@ def page(content: Page, claims: Claims, results: Results, figures: str) -> str:
         fill(content.paper, claims, results, content.planned),
         "## What we ran",
         f"```sh\n{content.command.strip()}\n```",
+        *(absent(folder, label, results) for folder, label in folders.items()),
         *(f"**D{index}.** {deviation}" for index, deviation in enumerate(content.deviations, 1)),
         *(("## Verdict", table(("claim", "experiment", *VERDICT_HEADER), cells, "llrrrrl"), verdicts) if rows else ()),
         "## What the numbers say" if text else "",
@@ -83,8 +96,15 @@ def page(content: Page, claims: Claims, results: Results, figures: str) -> str:
         "## Figures" if figures else "",
         figures,
         *(sweep for sweep in sweeps(content, claims, results)),
-        *(everything(folder, label, results) for folder, label in content.experiments.items()),
+        *(everything(folder, label, results) for folder, label in folders.items()),
     )
+
+
+def absent(folder: str, label: str, results: Results) -> str:
+    """How to obtain the weights behind the numbers where they are not shipped."""
+    runs = [run for run in results.of(folder) if run.record.provenance.get("weights") == "not kept"]
+    commands = [code(f"python experiments/train.py {run.arguments}") for run in runs]
+    return f"Not shipped: the weights of {label}; {', '.join(commands)} trains them again." if commands else ""
 
 
 def sweeps(content: Page, claims: Claims, results: Results) -> Iterator[str]:
@@ -94,7 +114,7 @@ def sweeps(content: Page, claims: Claims, results: Results) -> Iterator[str]:
         for runs in (results.of(folder) for pattern in sweep.folders for folder in results.folders(pattern)):
             common_tier(runs)
             if found := selected([run.record for run in runs], claim.quantity, content.protocol):
-                mean, settings = over_seeds(found), [found[0].protocol.get(key, "") for key in sweep.settings]
+                mean, settings = over_seeds(found), [found[0].facts.get(key, "") for key in sweep.settings]
                 rows.append((settings, [*map(setting, settings), ours(mean), *limits(mean)]))
         rows.sort(key=lambda row: [(isinstance(x, str), x) for x in row[0]])
         if rows:
@@ -118,7 +138,7 @@ def everything(folder: str, label: str, results: Results) -> str:
     return document(
         f"## All measurements: {label}",
         table(("quantity", "protocol", "mean ± stderr (seeds × n)", "unit", "ceiling", "oracle"), rows, "llrlrr"),
-        f"Protocol, where it applies: {_protocol(sorted(common))}. Tier: {common_tier(runs)}.",
+        f"Protocol and recipe, where they apply: {_protocol(sorted(common))}. Tier: {common_tier(runs)}.",
     )
 
 

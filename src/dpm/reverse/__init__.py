@@ -8,6 +8,7 @@ from torch.distributions import Distribution
 
 from dpm.decoders import Decoder
 from dpm.errors import UserError
+from dpm.facts import Scalar, of_network
 from dpm.processes import Process
 
 
@@ -20,11 +21,28 @@ class Reverse(Protocol):
     def __call__(self, x_t: Tensor, s: Tensor, t: Tensor) -> Distribution: ...
 
 
+def facts_of(reverse: Reverse) -> dict[str, Scalar]:
+    """What a protocol says of this process: `facts`, or what its forward process says where it has none (a wrapper)."""
+    facts: dict[str, Scalar] = getattr(reverse, "facts", None) or reverse.process.facts
+    return facts
+
+
 class ReverseStep(torch.nn.Module):
     """`step` for s >= 1 and a decoder for s = 0; one batch does one or the other."""
 
     process: Process
     decoder: Decoder
+    network: torch.nn.Module
+
+    @property
+    def facts(self) -> dict[str, Scalar]:
+        """What a number obtained with this process means: its part of a protocol."""
+        return {**self.process.facts, "decoder": type(self.decoder).__name__}
+
+    @property
+    def recipe(self) -> dict[str, Scalar]:
+        """What is trained."""
+        return of_network(self.network)
 
     def forward(self, x_t: Tensor, s: Tensor, t: Tensor) -> Distribution:
         last = s == 0

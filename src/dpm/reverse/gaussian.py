@@ -5,6 +5,7 @@ from torch.distributions import Distribution
 
 from dpm.decoders import Decoder
 from dpm.errors import UserError
+from dpm.facts import Scalar, named
 from dpm.predictions import Clipped, DataPrediction, Prediction
 from dpm.processes.gaussian import GaussianDiffusion, normal
 from dpm.reverse import ReverseStep
@@ -28,6 +29,14 @@ class GaussianReverse(ReverseStep):
         super().__init__()
         self.process: GaussianDiffusion = process
         self.network, self.prediction, self.variance, self.decoder = network, prediction, variance, decoder
+
+    @property
+    def facts(self) -> dict[str, Scalar]:
+        return {**super().facts, "clip_x_0": isinstance(self.prediction, Clipped)}
+
+    @property
+    def recipe(self) -> dict[str, Scalar]:
+        return {**super().recipe, "prediction": named(self.prediction), "variance": named(self.variance)}
 
     def step(self, x_t: Tensor, s: Tensor, t: Tensor) -> Distribution:
         step = self.process.step(s, t)
