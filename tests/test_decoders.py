@@ -146,3 +146,19 @@ def test_network_and_discretized_decode_from_the_networks_own_step() -> None:
     expected = DiscretizedNormal(0.9 * x_1, density.stddev).log_prob(x_0).sum(1)
     assert torch.allclose(p.log_prob(x_0), expected)
     assert torch.equal(p.mode, density.mean)
+
+
+def test_data_beside_the_levels_are_refused_and_those_on_them_are_not() -> None:
+    levels = torch.arange(256).double() / 127.5 - 1
+    for x in (levels, levels.float(), levels[:1]):
+        Discretized().require(x)
+    off = {
+        "half a level": levels + 1 / 255,
+        "[0, 1]": (levels + 1) / 2,
+        "16 bits": levels * 256,
+        "normal": torch.randn(9),
+        "nan": levels * math.nan,
+    }
+    for x in off.values():
+        with pytest.raises(UserError, match="256 levels"):
+            Discretized().require(x)

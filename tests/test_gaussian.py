@@ -10,12 +10,14 @@ from torch import Tensor, nn
 from torch.distributions import kl_divergence
 
 from dpm import predictions, schedules, variances
-from dpm.decoders import Network
+from dpm.decoders import Network, Stationary
+from dpm.errors import UserError
+from dpm.objectives.simple import Simple
 from dpm.predictions import X0, Clipped, Epsilon, ForwardPerturbation, Mean, ScaledForwardPerturbation, Velocity
 from dpm.processes.gaussian import GaussianDiffusion
 from dpm.reverse.gaussian import GaussianReverse
 from dpm.schedules import LearnedBetaSchedule
-from dpm.variances import FixedLarge, FixedSmall, Learned, SigmoidPerturbation
+from dpm.variances import FixedLarge, FixedSmall, Learned, LearnedPosterior, SigmoidPerturbation
 
 PROCESSES = {
     "linear": GaussianDiffusion(schedules.linear(50, 1e-4, 0.2)),
@@ -237,3 +239,26 @@ def test_the_forward_perturbation_contains_the_forward_step() -> None:
     forward = q.kernel(x_t, t - 1, t)
     assert torch.allclose(p.mean, forward.mean, rtol=1e-9)
     assert torch.allclose(p.variance, forward.variance, rtol=1e-9)
+
+
+@pytest.mark.parametrize(("outputs", "variance"), [(4, FixedLarge), (2, LearnedPosterior), (3, FixedSmall), (1, FixedLarge)])
+def test_outputs_that_would_broadcast_are_refused(outputs: int, variance: type) -> None:
+    """One value for both coordinates, or a variance's half that nothing takes: a bound of the wrong number, without a word."""
+    network = Repeated(outputs)
+    process = GaussianDiffusion(schedules.linear(10, 1e-3, 0.2))
+    reverse = GaussianReverse(process, network, Epsilon(), variance(), Stationary())
+    x, t = torch.zeros(3, 2), torch.full((3,), 5)
+    for call in (lambda: reverse(x, t - 1, t), lambda: reverse.output(x, t), lambda: Simple()(reverse, x)):
+        with pytest.raises(UserError, match=r"the network gives \(\d,\) for each x_t of \(2,\)"):
+            call()
+
+
+class Repeated(torch.nn.Module):
+    """As many zeros as it is told, for each example."""
+
+    def __init__(self, outputs: int) -> None:
+        super().__init__()
+        self.outputs = outputs
+
+    def forward(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        return x.new_zeros(len(x), self.outputs)

@@ -197,6 +197,36 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
             runs.evaluate(configured(tmp_path, f"weights={tmp_path}/{name}.safetensors", verb="evaluate"))
 
 
+def test_weights_of_another_configuration_are_not_evaluated_under_this_ones_name(tmp_path: Path) -> None:
+    """beta_1 = 1e-6 evaluated with the weights of 1e-2 would be a number of neither."""
+    for beta_1 in ("1e-6", "1e-2"):
+        runs.train(configured(tmp_path, *TINY, f"beta_1={beta_1}"))
+        runs.evaluate(configured(tmp_path, *TINY, f"beta_1={beta_1}", verb="evaluate"))
+    other = configured(tmp_path, *TINY, "beta_1=1e-2", verb="evaluate")
+    weights = other.record.with_suffix(".safetensors")
+    asked = configured(tmp_path, *TINY, "beta_1=1e-6", f"weights='{weights}'", verb="evaluate")
+    with pytest.raises(UserError, match=r"weights of another configuration: .*beta_1: 0\.01 -> 1e-06"):
+        runs.evaluate(asked)
+    own = configured(tmp_path, *TINY, "beta_1=1e-2", f"weights='{weights}'", verb="evaluate")
+    runs.evaluate(own)
+    old = tmp_path / "old.safetensors"  # as written before files said what they are of
+    safetensors.torch.save_file(safetensors.torch.load_file(weights), old)
+    with pytest.raises(UserError, match="weights for another noise schedule"):
+        runs.evaluate(configured(tmp_path, *TINY, "beta_1=1e-6", f"weights={old}", verb="evaluate"))
+
+
+@pytest.mark.parametrize("harm", ["damaged", "deleted"])
+def test_a_finished_run_is_not_evaluated_from_an_older_checkpoint(tmp_path: Path, harm: str) -> None:
+    runs.train(configured(tmp_path, *TINY))
+    for path in the_folder(tmp_path).glob("step-*.pt"):
+        if harm == "deleted":
+            path.unlink()
+        elif path == checkpoint(the_folder(tmp_path)):
+            path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(UserError, match=r"delete done\.json there and train again"):
+        runs.evaluate(configured(tmp_path, *TINY, verb="evaluate"))
+
+
 # Training in a folder
 
 

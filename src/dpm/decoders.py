@@ -47,6 +47,16 @@ class Discretized(Decoder):
     def __init__(self, levels: int = 256) -> None:
         self.levels = levels
 
+    def require(self, x_0: Tensor) -> None:
+        """Refuse data beside the levels: what a bin holds is no probability of theirs."""
+        levels = (x_0 + 1) * (self.levels - 1) / 2
+        beside = (levels - levels.round().clamp(0, self.levels - 1)).abs().max()
+        if not bool(beside < 1e-3):
+            raise UserError(
+                f"a discretised decoder needs data on {self.levels} levels from -1 to 1, and these have others; "
+                "take 8-bit images (data=cifar10, data=mnist), or decoder=network for a density"
+            )
+
     def __call__(self, reverse: Stepwise, x_t: Tensor, t: Tensor) -> Distribution:
         p = reverse.step(x_t, torch.zeros_like(t), t)
         return Independent(DiscretizedNormal(p.mean, p.stddev, self.levels), x_t.ndim - 1)

@@ -37,6 +37,7 @@ from dpm.training import Learner, Plan, fit
 CURVE = ("curve_step", "curve_K", "loss_step", "loss", "gradient_norm")
 HOUSEKEEPING = ("experiment", "seed", "tracker", "outputs", "results", "weights", "averaged", "evaluators", "shipped", "keep")
 KEPT = {True: "beside the record", False: "not kept"}
+COUNTS = ("examples", "validation_examples")  # of an evaluation
 MACHINE = ("device", "threads", "precision")  # no part of what an experiment is
 
 
@@ -281,7 +282,8 @@ def prepared(run: Run) -> tuple[Any, "Loaded", bytes]:
     reverse = run.reverse()
     loaded = load_weights(run, reverse)
     tensors = rounded(reverse, run.config["shipped"])
-    return reverse.eval(), loaded, safetensors.torch.save(tensors, {"budget": json.dumps(loaded.budget)})
+    about = {"budget": loaded.budget, "config": configs.essential(run.config)}
+    return reverse.eval(), loaded, safetensors.torch.save(tensors, {key: json.dumps(text) for key, text in about.items()})
 
 
 def recorded(
@@ -344,8 +346,10 @@ def load_weights(run: Run, reverse: nn.Module) -> Loaded:
     shipped = Path(given or run.record.with_suffix(".safetensors"))
     if given is None and run.done.is_file():
         refuse_other_configuration(run)
-        state, _ = checkpoints.load_newest(run.folder)
-        assert state is not None
+        state, complaints = checkpoints.load_newest(run.folder)
+        if complaints or state is None:
+            what = complaints[0] if complaints else "it says that it is finished, and holds no checkpoint"
+            raise UserError(f"{run.folder}: {what}; delete {run.done.name} there and train again: what is good is resumed")
         average = {key.removeprefix("module."): value for key, value in state["ema"].items() if key != "n_averaged"}
         reverse.load_state_dict(average)
         return Loaded(str(run.folder), read_json(run.done)["budget"])
@@ -359,11 +363,31 @@ def load_weights(run: Run, reverse: nn.Module) -> Loaded:
         raise UserError(f"no weights: {where}")
     try:
         with safetensors.safe_open(shipped, "pt") as file:
-            spent: dict[str, Scalar] = json.loads((file.metadata() or {}).get("budget", "{}"))
-            reverse.load_state_dict({key: file.get_tensor(key) for key in file.keys()})  # noqa: SIM118 (no mapping)
+            about = {key: json.loads(text) for key, text in (file.metadata() or {}).items()}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
+        refuse_weights_of_another(run, reverse, shipped, about.get("config"), tensors)
+        reverse.load_state_dict(tensors)
     except (safetensors.SafetensorError, RuntimeError) as error:
         raise UserError(f"{shipped} does not fit this configuration: {str(error).splitlines()[-1].strip()}") from error
-    return Loaded(str(shipped), spent)
+    return Loaded(str(shipped), about.get("budget", {}))
+
+
+def refuse_weights_of_another(
+    run: Run, reverse: nn.Module, path: Path, config: dict[str, Any] | None, tensors: dict[str, torch.Tensor]
+) -> None:
+    """Weights of another configuration would be evaluated under this one's name. The schedule is always our own.
+
+    `config` is what defines the experiment that the file is of; files of before it was written have their schedule alone.
+    """
+    theirs, ours = ({k: v for k, v in (c or {}).items() if k not in COUNTS} for c in (config, configs.essential(run.config)))
+    changed = configs.differences(theirs, ours) if config else []
+    if changed:
+        raise UserError(f"{path} holds weights of another configuration: {'; '.join(changed[:3])} (theirs -> asked for)")
+    for key, own in reverse.named_buffers():
+        if key.startswith("process.") and key in tensors:
+            if tensors[key].shape != own.shape or not torch.allclose(tensors[key].to(own), own, rtol=1e-9):
+                raise UserError(f"{path} holds weights for another noise schedule; evaluate them with its T and betas")
+            tensors[key] = own
 
 
 def curve(run: Run) -> dict[str, Any]:

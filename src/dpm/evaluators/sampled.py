@@ -23,6 +23,7 @@ from torch import Tensor
 from dpm import seeds
 from dpm.bound import Edges, decoder_edges, draw, term
 from dpm.data import Data
+from dpm.decoders import Discretized
 from dpm.errors import UserError
 from dpm.evaluators import Evaluation
 from dpm.evaluators.bound import Derived, layout_of, nats_per_unit
@@ -315,6 +316,9 @@ class SampledNLL(SampledTerms):
     @torch.no_grad()
     def __call__(self, reverse: Reverse, data: Data, x_0: Tensor, seed: int) -> Evaluation:
         scale, T = nats_per_unit(self.unit, x_0), len(reverse.process.schedule)
+        decoder = getattr(reverse, "decoder", None)
+        if isinstance(decoder, Discretized):
+            decoder.require(x_0)
         result, prior = self.sampled(reverse, data, x_0, 1, seed), self.mean(decoder_edges.prior, reverse, x_0)
         total, transitions, decoded = (np.array(result.part(*r)) / scale for r in ((1, T), (2, T), (1, 1)))
         parts = {"prior": prior, "transitions": float(transitions[0]), "reconstruction": float(decoded[0])}

@@ -27,6 +27,14 @@ def facts_of(reverse: Reverse) -> dict[str, Scalar]:
     return facts
 
 
+def require_shape(output: Tensor, x_t: Tensor, who: str) -> None:
+    if output.shape != x_t.shape:
+        raise UserError(
+            f"{who} {tuple(output.shape[1:])} for each x_t of {tuple(x_t.shape[1:])}; give it as many outputs, "
+            "and twice as many for a variance that is learned"
+        )
+
+
 class ReverseStep(torch.nn.Module):
     """`step` for s >= 1 and a decoder for s = 0; one batch does one or the other."""
 

@@ -7,8 +7,8 @@ from dpm.decoders import Decoder
 from dpm.errors import UserError
 from dpm.facts import Scalar, named
 from dpm.predictions import Clipped, DataPrediction, Prediction
-from dpm.processes.gaussian import GaussianDiffusion, normal
-from dpm.reverse import ReverseStep
+from dpm.processes.gaussian import GaussianDiffusion, Step, normal
+from dpm.reverse import ReverseStep, require_shape
 from dpm.variances import Variance
 
 
@@ -40,7 +40,7 @@ class GaussianReverse(ReverseStep):
 
     def step(self, x_t: Tensor, s: Tensor, t: Tensor) -> Distribution:
         step = self.process.step(s, t)
-        output, variance = self.variance(self.process, self.raw(x_t, t), s, t, step)
+        output, variance = self.split(x_t, s, t, step)
         mean = self.prediction.mean(self.process, output, x_t, t, step, variance)
         return normal(mean, variance.sqrt())
 
@@ -52,7 +52,13 @@ class GaussianReverse(ReverseStep):
 
     def output(self, x_t: Tensor, t: Tensor) -> Tensor:
         """What the prediction reads of the network's output, without the variance's part."""
-        return self.variance(self.process, self.raw(x_t, t), t - 1, t, self.process.step(t - 1, t))[0]
+        return self.split(x_t, t - 1, t, self.process.step(t - 1, t))[0]
+
+    def split(self, x_t: Tensor, s: Tensor, t: Tensor, step: Step) -> tuple[Tensor, Tensor]:
+        """What the prediction reads, shaped like x_t, and the variance; any other shape would broadcast without a word."""
+        output, variance = self.variance(self.process, self.raw(x_t, t), s, t, step)
+        require_shape(output, x_t, f"with {type(self.variance).__name__} the network gives")
+        return output, variance
 
     def raw(self, x_t: Tensor, t: Tensor) -> Tensor:
         """The network's output, before it is split."""
