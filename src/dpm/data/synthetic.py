@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dpm import seeds
+from dpm import quasirandom, seeds
 from dpm.errors import UserError
 
 
@@ -26,6 +26,25 @@ class Synthetic:
 
     def held_out(self, n: int) -> Tensor:
         return self.sample(n, seeds.generator(0, seeds.HELD_OUT))
+
+
+class QuasiRandom(Synthetic):
+    """Batches that fill the distribution more evenly than independent draws; validation and held-out examples are independent.
+
+    Sobol's sequence behind the coordinates of the noise (`objectives.quasirandom_terms`), with a shift of their own at every
+    step: there is no training set that could be learned by heart.
+    """
+
+    dimensions: int  # of an example
+    uniforms: int  # that it is a function of
+
+    def at(self, u: Tensor) -> Tensor:
+        """x_0 (n, dimensions) at u (n, uniforms) in (0, 1); u uniform gives the distribution."""
+        raise NotImplementedError
+
+    def batch(self, size: int, seed: int, step: int) -> Tensor:
+        shift = torch.rand(1, self.uniforms, generator=seeds.generator(seed, seeds.TRAINING, step), dtype=torch.float64)
+        return self.at(quasirandom.uniform(size, slice(self.dimensions, self.dimensions + self.uniforms), shift))
 
 
 class SwissRoll(Synthetic):
@@ -99,6 +118,17 @@ class SwissRoll(Synthetic):
             near = ((nodes > box[0]) & (nodes < box[1])).all(1).nonzero().squeeze(1)
             offsets = x[points][:, None] - nodes[near]
             yield points, log_share[near] - offsets.square().sum(-1) / (2 * variance), near
+
+
+class QuasiRandomRoll(QuasiRandom, SwissRoll):
+    """The Swiss roll in quasi-random batches."""
+
+    dimensions, uniforms = 2, 3
+
+    def at(self, u: Tensor) -> Tensor:
+        """x_0 at phi = low + (high - low) u_1 and n = Phi^-1(u_2, u_3)."""
+        low, high = self.PHI
+        return self.curve(low + (high - low) * u[:, 0]) + math.sqrt(self.noise_variance) * quasirandom.normal(u[:, 1:])
 
 
 @cache
