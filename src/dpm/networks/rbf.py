@@ -32,7 +32,7 @@ class NormalizedRBF(nn.Module):
 
 
 class OrthonormalRBF(NormalizedRBF):
-    """The same functions, float64, with read-outs in coordinates in which the units of a step are orthonormal: W_t = L_t^-T V_t.
+    """The same functions, float64, read-outs in coordinates in which the units of a step are orthonormal: W_t = L_t^-T V_t.
 
     L_t L_t^T = mean of phi(x) phi(x)^T + 1e-6 I over reference points x of x_t, (T, n, d), so that L_t^-1 phi is white where
     x_t is. V_t is what `weights` holds. Units that overlap, as two on either side of the roll must, are all but the same
@@ -44,9 +44,7 @@ class OrthonormalRBF(NormalizedRBF):
 
     RIDGE = 1e-6
 
-    def __init__(
-        self, dimensions: int, outputs: int, units: int, T: int, widths: int, start: Start, reference: Tensor
-    ) -> None:
+    def __init__(self, dimensions: int, outputs: int, units: int, T: int, widths: int, start: Start, reference: Tensor) -> None:
         super().__init__(dimensions, outputs, units, T)
         if widths not in (1, units):
             raise UserError(f"widths are one for each of {units} units, or 1 for all: got widths = {widths}")
@@ -64,9 +62,11 @@ class OrthonormalRBF(NormalizedRBF):
         return torch.cat([part @ W[index] + self.biases[index] for part, index in blocks]).to(x.dtype)
 
     def phi(self, x: Tensor) -> Tensor:
-        """(B, units), with |x - c|^2 = |x|^2 - 2 x c + |c|^2."""
-        squared = x.square().sum(1, keepdim=True) + self.centres.square().sum(1) - 2 * x @ self.centres.T
-        return torch.softmax(-squared / (2 * (2 * self.log_widths).exp()), dim=1)
+        """(B, units): the softmax of -|x - c|^2 / 2 w^2 = x c / w^2 - |x|^2 / 2 w^2 - |c|^2 / 2 w^2, one matrix product."""
+        precision = (-2 * self.log_widths).exp()[:, None].expand(len(self.centres), 1)
+        square = self.centres.square().sum(1, keepdim=True)
+        form = torch.cat([self.centres * precision, -precision / 2, -square * precision / 2], 1)
+        return torch.softmax(torch.cat([x, x.square().sum(1, keepdim=True), torch.ones_like(x[:, :1])], 1) @ form.mT, 1)
 
     def read_outs(self) -> Tensor:
         """W_t, (T, units, outputs)."""

@@ -1,4 +1,4 @@
-"""Where the units of an RBF network stand before training: (centres (K, d), log widths (K,)), drawn from the generator of torch."""
+"""Where the units of an RBF network stand before training: (centres (K, d), log widths (K,)), drawn by torch's generator."""
 
 import math
 from collections.abc import Sequence
