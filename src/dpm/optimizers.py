@@ -38,4 +38,4 @@ class QuasiNewton(LBFGS):
             except Diverged:
                 return torch.tensor(torch.inf)
 
-        return super().step(height)
+        return super().step(height)  # type: ignore[no-untyped-call]

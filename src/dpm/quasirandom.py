@@ -19,9 +19,10 @@ def uniform(n: int, coordinates: slice, shift: Tensor) -> Tensor:
 
 def normal(u: Tensor) -> Tensor:
     """Phi^-1(u): N(0, 1) for uniform u."""
-    return torch.special.ndtri(u)
+    z: Tensor = torch.special.ndtri(u)
+    return z
 
 
 @cache
 def _sobol(n: int, dimensions: int) -> Tensor:
-    return SobolEngine(dimensions).draw(n, dtype=torch.float64)
+    return SobolEngine(dimensions).draw(n, dtype=torch.float64)  # type: ignore[no-untyped-call]

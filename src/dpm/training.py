@@ -110,7 +110,7 @@ class Closure:
         step = self.learner.step
         own = self.loss()
         self.learner.optimizer.zero_grad(set_to_none=True)
-        own.backward()
+        own.backward()  # type: ignore[no-untyped-call]
         loss = parallel.mean(own)
         self.norm = nn.utils.clip_grad_norm_(self.parameters, self.clip)
         if not (loss.isfinite() and self.norm.isfinite()):
@@ -134,7 +134,7 @@ def fit(learner: Learner, data: Data, objective: Objective, plan: Plan, seed: in
     loss_of = parallel.replicated(MeanLoss(learner.reverse, objective))
     while learner.step < plan.steps:
         closure = Closure(learner, loss_of, data, plan, seed)
-        loss = learner.optimizer.step(closure)
+        loss = learner.optimizer.step(closure)  # type: ignore[arg-type]
         learner.scheduler.step()
         learner.ema.update_parameters(learner.reverse)
         learner.step += 1
@@ -151,7 +151,8 @@ def best_start(learners: Iterable[Learner], data: Data, objective: Objective, pl
         for _ in fit(learner, data, objective, replace(plan, steps=plan.start_steps), seed):
             pass
         with torch.no_grad():
-            loss = float(Closure(learner, MeanLoss(learner.reverse, objective), data, plan, seed).loss())
+            own = Closure(learner, MeanLoss(learner.reverse, objective), data, plan, seed).loss()
+        loss = parallel.mean(own).item()
         if best is None or loss < least:
             best, least = learner, loss
     assert best is not None

@@ -105,6 +105,21 @@ class SwissRoll(Synthetic):
         nodes, log_share = _gauss_legendre(panels=4 + math.ceil(length / (8 * math.sqrt(variance))))
         return variance, self.curve(low + (high - low) * nodes), log_share
 
+    def expectation(self, alpha: float, sigma: float, panels: int = 16, order: int = 8) -> tuple[Tensor, Tensor]:
+        """Points x (n, 2) and weights (n,) of E f(x) = sum w f(x) for x = alpha x_0 + sigma eps: no draws, f smooth.
+
+        Gauss-Hermite over the noise, and Gauss-Legendre over v in phi = low + (high - low) (1 - cos pi v) / 2, whose nodes are
+        dense at the ends of the curve, where the density falls within one standard deviation.
+        """
+        v, log_share = _gauss_legendre(panels)
+        low, high = self.PHI
+        m = self.curve(low + (high - low) * (1 - (math.pi * v).cos()) / 2)
+        nodes, shares = (torch.from_numpy(a) for a in np.polynomial.hermite_e.hermegauss(order))
+        noise, shares = torch.cartesian_prod(nodes, nodes), torch.outer(shares, shares).flatten() / (2 * math.pi)
+        along = log_share.exp() * math.pi / 2 * (math.pi * v).sin()
+        x = alpha * m[:, None] + math.sqrt(alpha**2 * self.noise_variance + sigma**2) * noise
+        return x.flatten(0, 1), torch.outer(along, shares).flatten()
+
     @staticmethod
     def log_weights(x: Tensor, nodes: Tensor, log_share: Tensor, variance: float) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """(points, log share + log N(x[points]; nodes[near], variance) + const, near) for one chunk after another.

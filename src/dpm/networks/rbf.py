@@ -58,7 +58,7 @@ class OrthonormalRBF(NormalizedRBF):
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         times, counts = t.unique_consecutive(return_counts=True)  # type: ignore[no-untyped-call]
         phi, W = self.phi(x.to(self.centres.dtype)), self.read_outs()
-        blocks = zip(phi.split(counts.tolist()), times - 1, strict=True)
+        blocks = zip(phi.split(counts.tolist()), times - 1, strict=True)  # type: ignore[no-untyped-call]
         return torch.cat([part @ W[index] + self.biases[index] for part, index in blocks]).to(x.dtype)
 
     def phi(self, x: Tensor) -> Tensor:
@@ -73,7 +73,8 @@ class OrthonormalRBF(NormalizedRBF):
         T, n, _ = self.reference.shape
         phi = self.phi(self.reference.flatten(0, 1)).view(T, n, -1)
         gram = phi.mT @ phi / n + self.RIDGE * torch.eye(phi.shape[2], dtype=phi.dtype, device=phi.device)
-        return torch.linalg.solve_triangular(torch.linalg.cholesky(gram).mT, self.weights, upper=True)
+        W: Tensor = torch.linalg.solve_triangular(torch.linalg.cholesky(gram).mT, self.weights, upper=True)
+        return W
 
 
 @torch.no_grad()

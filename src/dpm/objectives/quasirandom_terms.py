@@ -23,7 +23,7 @@ class QuasiRandomTerms:
         (n, d), T = x_0.shape, len(reverse.process.schedule)
         prior, reconstruction = self.edges(reverse, x_0)
         u = quasirandom.uniform(n, slice(0, d), torch.rand(T - 1, 1, d, dtype=torch.float64))
-        t, x = torch.arange(2, T + 1).repeat_interleave(n), x_0.repeat(T - 1, 1)
+        t, x = torch.arange(2, T + 1, device=x_0.device).repeat_interleave(n), x_0.repeat(T - 1, 1)
         q = reverse.process.marginal(x, t)
-        x_t = q.mean + q.stddev * quasirandom.normal(u).flatten(0, 1)
+        x_t = q.mean + q.stddev * quasirandom.normal(u).flatten(0, 1).to(x_0)
         return prior + divergence(reverse, x, x_t, t).view(T - 1, n).sum(0) + reconstruction
