@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from dpm.image_model import GaussianImages
 from dpm.networks import diffusers_layout
 from dpm.records import Measurement, Record, provenance, save_arrays, sha256, write_atomically
 from dpm.reverse import facts_of
-from dpm.training import Learner, Plan, fit
+from dpm.training import Learner, Plan, best_start, fit
 
 CURVE = ("curve_step", "curve_K", "loss_step", "loss", "gradient_norm")
 HOUSEKEEPING = ("experiment", "seed", "tracker", "outputs", "results", "weights", "averaged", "evaluators", "shipped", "keep")
@@ -84,9 +85,9 @@ class Run:
     def done(self) -> Path:
         return self.folder / "done.json"
 
-    def reverse(self) -> nn.Module:
-        """A freshly initialised reverse process; its weights are a function of the seed."""
-        seeds.seed_everything(self.seed, seeds.INITIALISATION)
+    def reverse(self, *start: int) -> nn.Module:
+        """A freshly initialised reverse process; its weights are a function of the seed, and of the start's number if given."""
+        seeds.seed_everything(self.seed, seeds.INITIALISATION, *start)
         reverse: nn.Module = configs.build(self.config, "reverse")
         return reverse.to(self.config["device"])
 
@@ -112,6 +113,7 @@ def _accompany(run: Run, learner: Learner, data: Any, objective: Any) -> None:
     if run.done.is_file():
         return
     _resume(run, learner)
+    learner = started(run, learner, data, objective)
     with deferred_signals() as received:
         for _ in fit(learner, data, objective, run.plan, run.seed):
             if parallel.anyone(bool(received), torch.device(run.config["device"])):
@@ -145,6 +147,7 @@ def _lead(run: Run, learner: Learner, data: Any, objective: Any) -> dict[str, An
         metrics = Metrics(run.folder / "metrics.jsonl", learner.step)
         mirror.start(run.folder.absolute(), f"{run.variant or 'default'}/seed{run.seed}", run.name, run.config)
         try:
+            learner = started(run, learner, data, objective)
             _follow(run, learner, data, objective, losses, metrics, mirror)
             if metrics.last.get("validated") != run.plan.steps:
                 _validate(run, learner, data, metrics, mirror)
@@ -173,12 +176,20 @@ def known_device(name: str) -> torch.device:
         raise UserError(f"device = {name}: {str(error).splitlines()[0]}") from error
 
 
-def make_learner(run: Run, data: Any) -> Learner:
+def make_learner(run: Run, data: Any, *start: int) -> Learner:
     optimizer, scheduler = configs.build(run.config, "optimizer"), configs.build(run.config, "scheduler")
     try:
-        return Learner(initialised(run.reverse(), data), optimizer, scheduler, run.plan.ema_decay)
+        return Learner(initialised(run.reverse(*start), data), optimizer, scheduler, run.plan.ema_decay)
     except (ValueError, TypeError) as error:  # torch's optimizers check their own numbers
         raise UserError(f"optimizer: {error}") from error
+
+
+def started(run: Run, learner: Learner, data: Any, objective: Any) -> Learner:
+    """A learner that has taken no step gives way to the best of the planned number of starts, itself the first of them."""
+    if learner.step or run.plan.starts == 1:
+        return learner
+    others = (make_learner(run, data, start) for start in range(1, run.plan.starts))
+    return best_start(chain([learner], others), data, objective, run.plan, run.seed)
 
 
 def _follow(
@@ -307,7 +318,9 @@ def recipe(run: Run, reverse: Any, loaded: "Loaded") -> dict[str, Scalar]:
     """Network, prediction and variance of the process, and how it was trained, or which published weights it has."""
     if loaded.released:
         return {**reverse.recipe, **loaded.released}
-    facts = {**reverse.recipe, "objective": named(configs.build(run.config, "objective"))}
+    objective, optimizer = configs.build(run.config, "objective"), configs.build(run.config, "optimizer")
+    facts = {**reverse.recipe, "objective": named(objective), "optimizer": optimizer.func.__name__}
+    facts |= {"starts": run.plan.starts} if run.plan.starts > 1 else {}
     if steps := int(loaded.budget.get("steps", 0)):
         facts |= {"steps": steps, "batch_size": int(loaded.budget["examples"]) // steps}
     return facts
@@ -416,7 +429,8 @@ def draw_curve(run: Run, unit: str) -> Path:
 
 
 def budget(run: Run, seconds: float) -> dict[str, Scalar]:
-    steps, examples, n = run.plan.steps, run.plan.steps * run.plan.batch_size, parallel.processes()
+    steps, n = run.plan.steps + (run.plan.starts - 1) * run.plan.start_steps, parallel.processes()
+    examples = steps * run.plan.batch_size
     device = f"{n} x {run.config['device']}" if n > 1 else run.config["device"]
     return {"steps": steps, "examples": examples, "seconds": seconds, "device": device}
 

@@ -1,9 +1,10 @@
 """Training as a generator: one yield per step; who logs, saves and stops is the caller."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -26,9 +27,14 @@ class Plan:
     log_every: int
     validate_every: int
     checkpoint_every: int
+    starts: int = 1  # of which the one that trains best is kept
+    start_steps: int = 1  # of each of them before they are compared, if there are several
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "log_every", "validate_every", "checkpoint_every"):
+        for name in (
+            *("steps", "batch_size", "log_every", "validate_every", "checkpoint_every"),
+            *("starts", "start_steps"),
+        ):
             value = getattr(self, name)
             if not isinstance(value, int) or value < 1:
                 raise UserError(f"training.{name} = {value}: give a whole number from 1")
@@ -87,28 +93,67 @@ class MeanLoss(nn.Module):
         return self.objective(self.reverse, x_0).mean()
 
 
+class Closure:
+    """The loss at the batch and the noise of one step, with its gradient: the same at the same weights, however often asked.
+
+    Batch, times, noise and dropout are a function of (seed, step) alone (batch and noise of two independent streams); of
+    several processes each has its share of the batch, and noise by its rank. Gradients are clipped to a global norm.
+    """
+
+    def __init__(self, learner: Learner, loss_of: nn.Module, data: Data, plan: Plan, seed: int) -> None:
+        self.learner, self.loss_of, self.seed, self.clip = learner, loss_of, seed, plan.clip
+        self.parameters = list(learner.reverse.parameters())
+        self.x_0 = parallel.share(data.batch(plan.batch_size, seed, learner.step)).to(self.parameters[0].device)
+        self.norm = torch.zeros(())
+
+    def __call__(self) -> Tensor:
+        step = self.learner.step
+        own = self.loss()
+        self.learner.optimizer.zero_grad(set_to_none=True)
+        own.backward()  # type: ignore[no-untyped-call]
+        loss = parallel.mean(own)
+        self.norm = nn.utils.clip_grad_norm_(self.parameters, self.clip)
+        if not (loss.isfinite() and self.norm.isfinite()):
+            raise Diverged(
+                f"step {step + 1}: loss {loss.item():.4g}, gradient norm {self.norm.item():.4g}; weights not updated"
+            )
+        return loss
+
+    def loss(self) -> Tensor:
+        seeds.seed_everything(self.seed, seeds.NOISE, self.learner.step, parallel.rank())
+        loss: Tensor = self.loss_of(self.x_0)
+        return loss
+
+
 def fit(learner: Learner, data: Data, objective: Objective, plan: Plan, seed: int) -> Iterator[Progress]:
     """Minimise the mean of the objective until the planned steps are done, from wherever the learner stands.
 
-    Batch, times, noise and dropout of a step are a function of (seed, step) alone (batch and noise of two independent
-    streams), so a run that was stopped and resumed ends with the same weights; of several processes each has its share of the
-    batch, and noise by its rank. Gradients are clipped to a global norm.
+    A step is a function of (seed, step), so a run that was stopped and resumed ends with the same weights. It is whatever the
+    optimizer makes of the closure: Adam looks at it once, a quasi-Newton method minimises it by many looks.
     """
-    parameters = list(learner.reverse.parameters())
-    device, loss_of = parameters[0].device, parallel.replicated(MeanLoss(learner.reverse, objective))
+    loss_of = parallel.replicated(MeanLoss(learner.reverse, objective))
     while learner.step < plan.steps:
-        seeds.seed_everything(seed, seeds.NOISE, learner.step, parallel.rank())
-        own = loss_of(parallel.share(data.batch(plan.batch_size, seed, learner.step)).to(device))
-        learner.optimizer.zero_grad(set_to_none=True)
-        own.backward()
-        loss = parallel.mean(own)
-        norm = nn.utils.clip_grad_norm_(parameters, plan.clip)
-        if not (loss.isfinite() and norm.isfinite()):
-            raise Diverged(
-                f"step {learner.step + 1}: loss {loss.item():.4g}, gradient norm {norm.item():.4g}; weights not updated"
-            )
-        learner.optimizer.step()
+        closure = Closure(learner, loss_of, data, plan, seed)
+        loss = learner.optimizer.step(closure)  # type: ignore[arg-type]
         learner.scheduler.step()
         learner.ema.update_parameters(learner.reverse)
         learner.step += 1
-        yield Progress(learner.step, loss.item(), norm.item())
+        yield Progress(learner.step, float(loss), closure.norm.item())
+
+
+def best_start(learners: Iterable[Learner], data: Data, objective: Objective, plan: Plan, seed: int) -> Learner:
+    """Of learners that took `start_steps` steps each, the one with the least loss on the training batch that comes next.
+
+    All are compared on the same batch and noise, which none of them has seen.
+    """
+    best, least = None, float("inf")
+    for learner in learners:
+        for _ in fit(learner, data, objective, replace(plan, steps=plan.start_steps), seed):
+            pass
+        with torch.no_grad():
+            own = Closure(learner, MeanLoss(learner.reverse, objective), data, plan, seed).loss()
+        loss = parallel.mean(own).item()
+        if best is None or loss < least:
+            best, least = learner, loss
+    assert best is not None
+    return best

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dpm import seeds
+from dpm import quasirandom, seeds
 from dpm.errors import UserError
 from dpm.facts import Scalar
 
@@ -31,6 +31,25 @@ class Synthetic:
 
     def held_out(self, n: int) -> Tensor:
         return self.sample(n, seeds.generator(0, seeds.HELD_OUT))
+
+
+class QuasiRandom(Synthetic):
+    """Batches that fill the distribution more evenly than independent draws; validation and held-out examples are independent.
+
+    Sobol's sequence behind the coordinates of the noise (`objectives.quasirandom_terms`), with a shift of their own at every
+    step: there is no training set that could be learned by heart.
+    """
+
+    dimensions: int  # of an example
+    uniforms: int  # that it is a function of
+
+    def at(self, u: Tensor) -> Tensor:
+        """x_0 (n, dimensions) at u (n, uniforms) in (0, 1); u uniform gives the distribution."""
+        raise NotImplementedError
+
+    def batch(self, size: int, seed: int, step: int) -> Tensor:
+        shift = torch.rand(1, self.uniforms, generator=seeds.generator(seed, seeds.TRAINING, step), dtype=torch.float64)
+        return self.at(quasirandom.uniform(size, slice(self.dimensions, self.dimensions + self.uniforms), shift))
 
 
 class SwissRoll(Synthetic):
@@ -95,6 +114,21 @@ class SwissRoll(Synthetic):
         nodes, log_share = _gauss_legendre(panels=4 + math.ceil(length / (8 * math.sqrt(variance))))
         return variance, self.curve(low + (high - low) * nodes), log_share
 
+    def expectation(self, alpha: float, sigma: float, panels: int = 16, order: int = 8) -> tuple[Tensor, Tensor]:
+        """Points x (n, 2) and weights (n,) of E f(x) = sum w f(x) for x = alpha x_0 + sigma eps: no draws, f smooth.
+
+        Gauss-Hermite over the noise, and Gauss-Legendre over v in phi = low + (high - low) (1 - cos pi v) / 2, whose nodes are
+        dense at the ends of the curve, where the density falls within one standard deviation.
+        """
+        v, log_share = _gauss_legendre(panels)
+        low, high = self.PHI
+        m = self.curve(low + (high - low) * (1 - (math.pi * v).cos()) / 2)
+        nodes, shares = (torch.from_numpy(a) for a in np.polynomial.hermite_e.hermegauss(order))
+        noise, shares = torch.cartesian_prod(nodes, nodes), torch.outer(shares, shares).flatten() / (2 * math.pi)
+        along = log_share.exp() * math.pi / 2 * (math.pi * v).sin()
+        x = alpha * m[:, None] + math.sqrt(alpha**2 * self.noise_variance + sigma**2) * noise
+        return x.flatten(0, 1), torch.outer(along, shares).flatten()
+
     @staticmethod
     def log_weights(x: Tensor, nodes: Tensor, log_share: Tensor, variance: float) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """(points, log share + log N(x[points]; nodes[near], variance) + const, near) for one chunk after another.
@@ -108,6 +142,17 @@ class SwissRoll(Synthetic):
             near = ((nodes > box[0]) & (nodes < box[1])).all(1).nonzero().squeeze(1)
             offsets = x[points][:, None] - nodes[near]
             yield points, log_share[near] - offsets.square().sum(-1) / (2 * variance), near
+
+
+class QuasiRandomRoll(QuasiRandom, SwissRoll):
+    """The Swiss roll in quasi-random batches."""
+
+    dimensions, uniforms = 2, 3
+
+    def at(self, u: Tensor) -> Tensor:
+        """x_0 at phi = low + (high - low) u_1 and n = Phi^-1(u_2, u_3)."""
+        low, high = self.PHI
+        return self.curve(low + (high - low) * u[:, 0]) + math.sqrt(self.noise_variance) * quasirandom.normal(u[:, 1:])
 
 
 @cache

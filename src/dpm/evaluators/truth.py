@@ -5,6 +5,7 @@ from torch import Tensor
 
 from dpm import seeds
 from dpm.data import KnownDensity
+from dpm.data.synthetic import SwissRoll
 from dpm.evaluators import Evaluation
 from dpm.evaluators.bound import NATS_PER_BIT
 from dpm.records import Measurement, standard_error
@@ -22,6 +23,23 @@ def log_density_of_x_1(reverse: Reverse, data: KnownDensity, x_0: Tensor, seed: 
     alpha, sigma = (float(c) for c in reverse.process.schedule(one[0]))
     seeds.seed_everything(seed, seeds.EVALUATION, 1)
     return data.log_density(reverse.process.marginal(x_0, one).sample(), alpha, sigma)
+
+
+class ExactTruth:
+    """E log q(x_0) and the ceiling E log q(x_1), over the data and not over examples of it: by quadrature, without error."""
+
+    def __init__(self, unit: str) -> None:
+        self.unit = unit
+
+    @torch.no_grad()
+    def __call__(self, reverse: Reverse, data: SwissRoll, x_0: Tensor, seed: int) -> Evaluation:
+        alpha, sigma = (float(c) for c in reverse.process.schedule(torch.ones((), dtype=torch.long)))
+        return Evaluation((self.mean("log_likelihood", data, 1.0, 0.0), self.mean("ceiling", data, alpha, sigma)))
+
+    def mean(self, quantity: str, data: SwissRoll, alpha: float, sigma: float) -> Measurement:
+        x, weights = data.expectation(alpha, sigma)
+        bits = float(weights @ data.log_density(x, alpha, sigma)) / NATS_PER_BIT
+        return Measurement(quantity, bits, 0.0, len(x), self.unit, {"terms": "exact"})
 
 
 class Truth:

@@ -3,7 +3,10 @@
 import torch
 from torch import Tensor, nn
 
+from dpm.data import Data
 from dpm.errors import UserError
+from dpm.networks.starts import Start
+from dpm.processes.gaussian import GaussianDiffusion
 
 
 class NormalizedRBF(nn.Module):
@@ -27,3 +30,59 @@ class NormalizedRBF(nn.Module):
         phi = torch.softmax(-squared / (2 * (2 * self.log_widths).exp()), dim=1).to(self.weights.dtype)
         output = torch.bmm(phi[:, None], self.weights[t - 1]).squeeze(1) + self.biases[t - 1]
         return output.to(x.dtype)
+
+
+class OrthonormalRBF(NormalizedRBF):
+    """The same functions, float64, read-outs in coordinates in which the units of a step are orthonormal: W_t = L_t^-T V_t.
+
+    L_t L_t^T = mean of phi(x) phi(x)^T + 1e-6 I over reference points x of x_t, (T, n, d), so that L_t^-1 phi is white where
+    x_t is. V_t is what `weights` holds. Units that overlap, as two on either side of the roll must, are all but the same
+    function; a change of their difference then costs a thousand times the step of a change of their sum. Fast where
+    examples of one t stand together.
+
+    `widths` is the number of units, or 1 for a width that all share.
+    """
+
+    RIDGE = 1e-6
+
+    def __init__(self, dimensions: int, outputs: int, units: int, T: int, widths: int, start: Start, reference: Tensor) -> None:
+        super().__init__(dimensions, outputs, units, T)
+        if widths not in (1, units):
+            raise UserError(f"widths are one for each of {units} units, or 1 for all: got widths = {widths}")
+        centres, log_widths = start(units, dimensions)
+        self.centres, self.log_widths = nn.Parameter(centres), nn.Parameter(log_widths[:widths])
+        self.facts |= {"widths": widths}
+        self.register_buffer("reference", reference, persistent=False)
+        self.double()
+
+    reference: Tensor
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        times, counts = t.unique_consecutive(return_counts=True)  # type: ignore[no-untyped-call]
+        phi, W = self.phi(x.to(self.centres.dtype)), self.read_outs()
+        blocks = zip(phi.split(counts.tolist()), times - 1, strict=True)  # type: ignore[no-untyped-call]
+        return torch.cat([part @ W[index] + self.biases[index] for part, index in blocks]).to(x.dtype)
+
+    def phi(self, x: Tensor) -> Tensor:
+        """(B, units): the softmax of -|x - c|^2 / 2 w^2 = x c / w^2 - |x|^2 / 2 w^2 - |c|^2 / 2 w^2, one matrix product."""
+        precision = (-2 * self.log_widths).exp()[:, None].expand(len(self.centres), 1)
+        square = self.centres.square().sum(1, keepdim=True)
+        form = torch.cat([self.centres * precision, -precision / 2, -square * precision / 2], 1)
+        return torch.softmax(torch.cat([x, x.square().sum(1, keepdim=True), torch.ones_like(x[:, :1])], 1) @ form.mT, 1)
+
+    def read_outs(self) -> Tensor:
+        """W_t, (T, units, outputs)."""
+        T, n, _ = self.reference.shape
+        phi = self.phi(self.reference.flatten(0, 1)).view(T, n, -1)
+        gram = phi.mT @ phi / n + self.RIDGE * torch.eye(phi.shape[2], dtype=phi.dtype, device=phi.device)
+        W: Tensor = torch.linalg.solve_triangular(torch.linalg.cholesky(gram).mT, self.weights, upper=True)
+        return W
+
+
+@torch.no_grad()
+def where_x_t_is(process: GaussianDiffusion, data: Data, n: int) -> Tensor:
+    """n training points of x_t for every t = 1..T, (T, n, d)."""
+    T, generator = len(process.schedule), torch.Generator().manual_seed(0)
+    x_0 = data.batch(n, 0, 0).double()
+    q = process.marginal(x_0.repeat(T, 1), torch.arange(1, T + 1).repeat_interleave(n))
+    return (q.mean + q.stddev * torch.randn(q.mean.shape, generator=generator, dtype=torch.float64)).view(T, n, -1)
