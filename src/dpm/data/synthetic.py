@@ -17,8 +17,12 @@ class Synthetic:
     """An endless source: training draws fresh examples, held-out ones come from a stream of their own."""
 
     @property
+    def name(self) -> str:
+        return type(self).__name__
+
+    @property
     def facts(self) -> dict[str, Scalar]:
-        return {"data": type(self).__name__, "split": "held-out"}
+        return {"data": self.name, "split": "held-out"}
 
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
         raise NotImplementedError
@@ -148,6 +152,10 @@ class QuasiRandomRoll(QuasiRandom, SwissRoll):
     """The Swiss roll in quasi-random batches."""
 
     dimensions, uniforms = 2, 3
+
+    @property
+    def name(self) -> str:
+        return SwissRoll.__name__  # its examples are independent draws
 
     def at(self, u: Tensor) -> Tensor:
         """x_0 at phi = low + (high - low) u_1 and n = Phi^-1(u_2, u_3)."""
