@@ -21,7 +21,7 @@ def pixel_diagonal(arrays: Arrays) -> Figure:
     arrays, all in bits/dim: gaussian_T, gaussian_entropy; gaussian_kept_lost_after_<m>, where steps t <= m have the full
     covariance and the first beta does not depend on T; gaussian_scaled_lost_after_0, where it falls as 1 / T; gaussian_terms.
     """
-    figure = Figure(figsize=(WIDTH, 2.9), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 3.2), layout="constrained")
     left, right = figure.subplots(1, 2)
     T, entropy, terms = arrays["gaussian_T"], arrays["gaussian_entropy"][0], arrays["gaussian_terms"]
     left.plot(
@@ -33,11 +33,10 @@ def pixel_diagonal(arrays: Arrays) -> Figure:
     left.axhline(entropy, color="0.3", linewidth=1, linestyle="--", label="entropy")
     numbered(left, T, "steps T")
     left.set(ylabel="L (bits/dim)")
-    left.legend()
+    figure.legend(loc="outside upper center", ncols=3)
     shown = terms > SMALLEST
     right.plot(np.arange(1, len(terms) + 1)[shown], terms[shown], "o-", markersize=2, linewidth=0.8)
-    right.set(xscale="log", yscale="log", xlabel="t", ylabel="lost by the step at t (bits/dim)")
-    right.set_title(f"T = {len(terms)}")
+    right.set(xscale="log", yscale="log", xlabel=f"t (of T = {len(terms)})", ylabel="lost by the step at t (bits/dim)")
     return figure
 
 
