@@ -37,8 +37,8 @@ class Stage:
 class InStages:
     """Fit to the first n validation examples and evaluate, for each of `stages` on top of those before it.
 
-    Then nll_excess, L of the last stage minus L of wrap(reverse), from the same x_t: they differ at t <= `last` only. With
-    each example at one time, drawn in proportion to t^-2, its error is smaller than that of a difference of two bounds.
+    Then nll_excess, L of the last stage minus L of wrap(reverse), from the same x_t, of which most of the error of either is
+    no part. They differ at t <= `last` only, the more the smaller t is: each example has one t, drawn in proportion to t^-2.
     """
 
     def __init__(
