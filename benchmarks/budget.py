@@ -29,7 +29,7 @@ from dpm.report.verdicts import common_tier
 from dpm.results import Results, Run, selected
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
-CLAIM, PICK = "ho_2020/table1/bound/nll", {"terms": "sampled"}
+CLAIM, PICK = "ho_2020/table1/bound/nll", {"terms": "sampled", "decoder": "Discretized"}
 ENDS = ("estimate", "lower", "upper")
 
 

@@ -34,6 +34,7 @@ NEEDS = {  # options that only some data, networks or reverse processes go with;
     CIFAR: {
         *(("data", "cifar10"), ("network", "laptop_unet"), ("prediction", "linear_residual")),
         *(("evaluators", "ddpm"), ("evaluators", "bound_2020"), ("validation", "sampled")),
+        ("evaluators", "correlated"),
     },
     SIMPLE: {("network", "unet"), ("answers", "l_simple")},  # without an output for the variance
     TABLE_2: {("network", "table2_unet"), ("evaluators", "table2"), *(("cell", cell) for cell in CELLS)},
@@ -118,7 +119,7 @@ def test_an_experiment_trains_and_leaves_a_record(tmp_path: Path, experiment: st
     assert record.budget["steps"] == 2
     for m in record.measurements:
         assert np.isfinite([m.value, m.stderr]).all(), m
-        assert m.protocol["split"] in ("held-out", "test")
+        assert m.protocol["split"] in ("held-out", "test", "model")
         if m.claim:  # it exists, and is about this quantity in this unit
             assert verdict(load_claims(CONF / "claims")[m.claim], [m], record.tier).value == m.value
     with np.load(verb.record.with_suffix(".npz")) as arrays:

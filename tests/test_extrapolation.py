@@ -229,7 +229,7 @@ def test_the_spread_is_pooled_over_the_budgets() -> None:
 
 
 def result(experiment: str, folder: str, steps: int, seed: int, value: float, root: Path) -> None:
-    about = {"split": "test", "T": 1000, "seed": seed, "terms": "sampled"}
+    about = {"split": "test", "T": 1000, "seed": seed, "terms": "sampled", "decoder": "Discretized"}
     rows = [
         replace(Measurement("nll_bound", value, 0.0025, 10000, "bits/dim", about), quantity=q) for q in ("nll_bound", "rate")
     ]

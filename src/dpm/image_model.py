@@ -15,7 +15,50 @@ from dpm.processes.gaussian import GaussianDiffusion
 Model = TypeVar("Model")
 
 
-class GaussianImages(nn.Module):
+class CosineBasis(nn.Module):
+    """A, an orthonormal basis of images: one of colours, times the cosine transform (DCT-II) of rows and of columns.
+
+    Each entry of A is a product of three, and so is its square: A is never written down. Starts with the given colours.
+    """
+
+    def __init__(self, channels: int, height: int, width: int) -> None:
+        super().__init__()
+        self.register_buffer("colours", torch.eye(channels, dtype=torch.float64))
+        for name, size in (("rows", height), ("columns", width)):
+            cosines = scipy.fft.dct(np.eye(size), axis=0, norm="ortho")
+            self.register_buffer(name, torch.from_numpy(cosines), persistent=False)
+
+    colours: Tensor
+    rows: Tensor
+    columns: Tensor
+
+    def analysed(self, x: Tensor) -> Tensor:
+        """A x, (B, C, H, W)."""
+        return _product(x, *self._factors(x))
+
+    def synthesised(self, c: Tensor) -> Tensor:
+        """A^T c, (B, C, H, W)."""
+        colours, rows, columns = self._factors(c)
+        return rows.T @ torch.einsum("dc,bdhw->bchw", colours, c) @ columns
+
+    def at_coefficients(self, v: Tensor) -> Tensor:
+        """The diagonal of A diag(v) A^T: sum_i A_ki^2 v_i for each coefficient k, (B, C, H, W)."""
+        return _product(v, *(m.square() for m in self._factors(v)))
+
+    def at_pixels(self, v: Tensor) -> Tensor:
+        """The diagonal of A^T diag(v) A: sum_k A_ki^2 v_k for each value i of an image, (B, C, H, W)."""
+        return _product(v, *(m.square().T for m in self._factors(v)))
+
+    def _factors(self, like: Tensor) -> list[Tensor]:
+        return [m.to(like.dtype) for m in (self.colours, self.rows, self.columns)]
+
+
+def _product(x: Tensor, colours: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """(colours x rows x columns) x for images x, (B, C, H, W)."""
+    return torch.einsum("dc,bchw->bdhw", colours, rows @ x @ columns.T)
+
+
+class GaussianImages(CosineBasis):
     """x_0 ~ N(mean, A^T diag(variances) A), A = an orthonormal basis of colours times the cosine transform (DCT-II) of each.
 
     Cosines nearly diagonalise the covariance of natural images, so that C H W numbers stand for its square. With
@@ -24,19 +67,12 @@ class GaussianImages(nn.Module):
     """
 
     def __init__(self, channels: int, height: int, width: int) -> None:
-        super().__init__()
+        super().__init__(channels, height, width)
         self.register_buffer("mean", torch.zeros(channels, height, width, dtype=torch.float64))
         self.register_buffer("variances", torch.ones(channels, height, width, dtype=torch.float64))
-        self.register_buffer("colours", torch.eye(channels, dtype=torch.float64))
-        for name, size in (("rows", height), ("columns", width)):
-            cosines = scipy.fft.dct(np.eye(size), axis=0, norm="ortho")
-            self.register_buffer(name, torch.from_numpy(cosines), persistent=False)
 
     mean: Tensor
     variances: Tensor
-    colours: Tensor
-    rows: Tensor
-    columns: Tensor
 
     @torch.no_grad()
     def fit(self, x_0: Tensor, batch_size: int = 1000) -> None:
@@ -53,13 +89,11 @@ class GaussianImages(nn.Module):
 
     def coefficients(self, x: Tensor) -> Tensor:
         """A (x - mean), (B, C, H, W)."""
-        rows, columns, colours = (m.to(x.dtype) for m in (self.rows, self.columns, self.colours))
-        return torch.einsum("dc,bchw->bdhw", colours, rows @ (x - self.mean.to(x.dtype)) @ columns.T)
+        return self.analysed(x - self.mean.to(x.dtype))
 
     def image(self, c: Tensor) -> Tensor:
         """mean + A^T c, (B, C, H, W)."""
-        rows, columns, colours = (m.to(c.dtype) for m in (self.rows, self.columns, self.colours))
-        return self.mean.to(c.dtype) + rows.T @ torch.einsum("dc,bdhw->bchw", colours, c) @ columns
+        return self.mean.to(c.dtype) + self.synthesised(c)
 
     def posterior_mean(self, q: GaussianDiffusion, x_t: Tensor, t: Tensor) -> Tensor:
         """E[x_0 | x_t], the best linear denoiser, (B, C, H, W)."""

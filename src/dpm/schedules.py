@@ -88,6 +88,16 @@ def linear(T: int, beta_1: float, beta_T: float) -> BetaSchedule:
     return BetaSchedule(torch.linspace(beta_1, beta_T, _steps(T), dtype=torch.float64), "linear")
 
 
+def rescaled_linear(T: int, beta_1: float, beta_T: float, of: int) -> BetaSchedule:
+    """The diffusion of `linear` with `of` steps, in T steps: betas times of / T, so that their sum does not depend on T."""
+    return linear(T, beta_1 * of / _steps(T), beta_T * of / T)
+
+
+def linear_from(T: int, beta_1: float, beta_T: float, of: int) -> BetaSchedule:
+    """The same sum of betas in T steps, beta_1 as it is: the last step of the reverse process has as little to do at any T."""
+    return linear(T, beta_1, (beta_1 + beta_T) * of / _steps(T) - beta_1)
+
+
 def constant_erasure(T: int) -> BetaSchedule:
     """beta_t = 1 / (T - t + 1): every step erases 1/T of the signal, alpha_bar_t = (T - t) / T (2015, section 2.4.1)."""
     return BetaSchedule(1 / torch.arange(_steps(T), 0, -1, dtype=torch.float64), "constant erasure")

@@ -11,7 +11,8 @@ from dpm.data import Data
 from dpm.records import Measurement
 from dpm.reverse import Reverse
 
-Arrays = Mapping[str, "np.ndarray[Any, Any]"]
+Array = np.ndarray[Any, Any]
+Arrays = Mapping[str, Array]
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ class GaussianReverse(ReverseStep):
 
     @property
     def facts(self) -> dict[str, Scalar]:
-        return {**super().facts, "clip_x_0": isinstance(self.prediction, Clipped)}
+        return {**super().facts, "clip_x_0": isinstance(self.prediction, Clipped), "covariance": "pixels"}
 
     @property
     def recipe(self) -> dict[str, Scalar]:
