@@ -2,6 +2,8 @@
 
 import io
 import math
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -53,23 +55,26 @@ class Linear(nn.Module):
         return torch.cat([self.a[t - 1, None] * x, self.z[t - 1, None].expand_as(x)], 1)
 
 
-def learner(a: float = 0.0, learned: bool = False) -> Learner:
+SEARCHING = partial(QuasiNewton, max_iter=10, history_size=20)
+STILL = partial(torch.optim.SGD, lr=0.0)
+
+
+def learner(a: float = 0.0, learned: bool = False, optimizer: Callable[..., torch.optim.Optimizer] = SEARCHING) -> Learner:
     schedule = schedules.linear(T, 0.1, 0.4)
     q = GaussianDiffusion(schedules.LearnedBetaSchedule(schedule) if learned else schedule)
     reverse = GaussianReverse(q, Linear(a), Epsilon(), SigmoidPerturbation(), Stationary())
-    optimizer = partial(QuasiNewton, max_iter=10, history_size=20)
     return Learner(reverse, optimizer, partial(ConstantLR, factor=1.0, total_iters=0), PLAN.ema_decay)
 
 
-def trained(one: Learner, steps: int, seed: int = 0) -> Learner:
-    for _ in fit(one, DATA, OBJECTIVE, Plan(**{**vars(PLAN), "steps": steps}), seed):
+def trained(one: Learner, steps: int, seed: int = 0, batch_size: int = PLAN.batch_size) -> Learner:
+    for _ in fit(one, DATA, OBJECTIVE, replace(PLAN, steps=steps, batch_size=batch_size), seed):
         pass
     return one
 
 
 def test_on_gaussian_data_training_ends_at_the_closed_form() -> None:
     """The oracle's mean and variance are in the family; the optimum is theirs, to the accuracy of the points."""
-    one = trained(learner(), 4)
+    one = trained(learner(), 4, batch_size=4096)
     oracle = GaussianOracle(one.reverse.process, DATA, Stationary())
     x, t = torch.randn(50, D, dtype=torch.float64), torch.arange(50) % (T - 1) + 2
     found, best = one.reverse(x, t - 1, t), oracle(x, t - 1, t)
@@ -111,8 +116,8 @@ def infinite_below_zero(x: Tensor) -> Tensor:
     return loss
 
 
-def test_a_line_search_turns_back_where_the_loss_is_not_finite() -> None:
-    """From 20 the second step, at the curvature 1 / 400 of the first, leads far below zero."""
+def test_a_line_search_that_meets_a_loss_that_is_not_finite_ends_at_the_best_point_it_has_seen() -> None:
+    """From 20 the second search, at the curvature 1 / 400 of the first, leads far below zero; the weights are never left there."""
     x = nn.Parameter(torch.tensor(20.0, dtype=torch.float64))
     seen: list[float] = []
 
@@ -120,9 +125,12 @@ def test_a_line_search_turns_back_where_the_loss_is_not_finite() -> None:
         seen.append(x.item())
         return infinite_below_zero(x)
 
-    QuasiNewton([x], max_iter=20, history_size=5).step(closure)
+    optimizer = QuasiNewton([x], max_iter=20, history_size=5)
+    for _ in range(3):
+        optimizer.step(closure)
     assert min(seen) < 0
-    assert x.item() == pytest.approx(1, abs=1e-6)
+    finite = [value for value in seen if value > 0]
+    assert x.item() == min(finite, key=lambda value: value - math.log(value)) < 20
 
 
 def test_a_start_that_is_not_finite_is_an_error() -> None:
@@ -136,12 +144,7 @@ def test_the_best_start_is_the_one_with_the_least_training_loss() -> None:
     """Without a search the starts stay as they are; the optimum a = sigma / (alpha^2 v + sigma^2) is between 0.4 and 1."""
     plan = Plan(**{**vars(PLAN), "starts": 4, "start_steps": 1})
 
-    def still(a: float) -> Learner:
-        one = learner(a)
-        one.optimizer = torch.optim.SGD(one.reverse.parameters(), lr=0.0)
-        return one
-
-    learners = [still(a) for a in (-1.0, 3.0, 0.7, 0.0)]
+    learners = [learner(a, optimizer=STILL) for a in (-1.0, 3.0, 0.7, 0.0)]
     best = best_start(iter(learners), DATA, OBJECTIVE, plan, 0)
     assert best is learners[2]
     assert [one.step for one in learners] == [1] * 4
@@ -149,8 +152,7 @@ def test_the_best_start_is_the_one_with_the_least_training_loss() -> None:
 
 def test_starts_are_compared_after_their_steps() -> None:
     """A start that is worse at first wins if it has been trained and the others have not."""
-    trainable, still = learner(3.0), learner(0.7)
-    still.optimizer = torch.optim.SGD(still.reverse.parameters(), lr=0.0)
+    trainable, still = learner(3.0), learner(0.7, optimizer=STILL)
     assert best_start([still, trainable], DATA, OBJECTIVE, Plan(**{**vars(PLAN), "start_steps": 2}), 0) is trainable
     assert trainable.step == 2
 

@@ -21,7 +21,9 @@ ROLL = QuasiRandomRoll(noise_variance=1e-4)
 
 
 class QuasiRandomGaussian(QuasiRandom, GaussianData):
-    dimensions = uniforms = D
+    @property
+    def uniforms(self) -> int:
+        return self.dimensions
 
     def at(self, u: Tensor) -> Tensor:
         return self.mean + math.sqrt(self.variance) * quasirandom.normal(u)
@@ -68,7 +70,7 @@ def test_the_objective_is_nearly_the_expected_bound() -> None:
     exact = test_bound.expected_total(p, 0.3, 0.5, stationary_edges)
 
     def error(objective: QuasiRandomTerms | OneTerm, source: GaussianData) -> float:
-        means = torch.stack([objective(p, source.batch(1024, 0, step)).mean() for step in range(20)])
+        means = torch.stack([objective(p, source.batch(8192, 0, step)).mean() for step in range(20)])
         return (means - exact).square().mean().sqrt().item()
 
     quasi = error(QuasiRandomTerms(stationary_edges), data)

@@ -11,7 +11,7 @@ from dpm.training import Diverged
 
 
 class QuasiNewton(LBFGS):
-    """L-BFGS with strong Wolfe line searches that turn back where the loss is not finite (it counts as infinitely high).
+    """L-BFGS with strong Wolfe line searches. One that meets a loss that is not finite ends at the best point it has seen.
 
     A step minimises the closure by `max_iter` searches. The memory of `history_size` pairs goes on into the next step, whose
     loss is another estimate of the same expectation.
