@@ -117,7 +117,7 @@ def infinite_below_zero(x: Tensor) -> Tensor:
 
 
 def test_a_line_search_that_meets_a_loss_that_is_not_finite_ends_at_the_best_point_it_has_seen() -> None:
-    """From 20 the second search, at the curvature 1 / 400 of the first, leads far below zero; the weights are never left there."""
+    """From 20 the second search, at the curvature 1 / 400 of the first, leads far below zero; no weights are left there."""
     x = nn.Parameter(torch.tensor(20.0, dtype=torch.float64))
     seen: list[float] = []
 
