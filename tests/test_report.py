@@ -67,6 +67,7 @@ def test_numbers_are_printed_to_the_second_digit_of_their_error():
     assert measured(-14.4386, None, "bits/sequence") == "−14.439 bits/sequence"
     assert measured(1.0e-5, None, "bits/dim") == "1e-05 bits/dim"
     assert measured(3.17, None, "1") == "3.17"
+    assert measured(3.794132, 3e-16, "bits") == "3.7941 bits"  # the spread of equal numbers
     assert measured(35746307.0, 12.0, "parameters") == "35,746,307 ± 12 parameters"
     assert measured(None) == ""
     assert (signed(-3.249), signed(0.0512), signed(2.0), signed(-14.4)) == ("−3.2", "+0.051", "+2.0", "−14")

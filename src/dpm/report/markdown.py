@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from dpm.units import number
 
+ROUNDING = 1e-12  # an error that small, relative to the value, is the computer's
 MINUS = "\N{MINUS SIGN}"
 
 
@@ -43,7 +44,7 @@ def measured(value: float | None, stderr: float | None = None, unit: str = "") -
     """value ± stderr unit, the value to the second significant digit of its error; nothing for None."""
     if value is None:
         return ""
-    if stderr:
+    if stderr and stderr > ROUNDING * abs(value):
         digits = decimals(stderr)
         text = f"{value:,.{digits}f} ± {stderr:,.{digits}f}"
     else:

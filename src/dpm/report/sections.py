@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import groupby
 
 from dpm.claims import Claim
 from dpm.records import over_seeds
@@ -23,8 +22,11 @@ VERDICT_HEADER = ("paper", "ours ± stderr (seeds × n)", "ceiling", "oracle", "
 def summary(pages: Sequence[Page], rows: Sequence[Row], link: Link) -> str:
     """The table paper | ours | ceiling | oracle | verdict, grouped by the papers' tables."""
     page_of = {claim: page for page in pages for claim in page.claims}
+    groups: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row.claim.id.split("/")[0], row.claim.source), []).append(row)
     parts = []
-    for (name, source), group in groupby(rows, lambda row: (row.claim.id.split("/")[0], row.claim.source)):
+    for (name, source), group in groups.items():
         cells = [(f"[{row.label}]({link(page_of[row.claim.id])})", *row.cells) for row in group]
         parts += [f"**{PAPERS.get(name, name)}, {source}**", table(("claim", *VERDICT_HEADER), cells, "lrrrrl")]
     return document(*parts)
