@@ -114,7 +114,7 @@ QUANTITIES = {
     "nll": Meaning("-log p(x_0) of 8-bit data", NEGATIVE, GREY_LEVELS, LOWER),
     "nll_bound": Meaning("L >= -log p(x_0) of 8-bit data, 2020 eq. 5", NEGATIVE, GREY_LEVELS, LOWER),
     "nll_extrapolated": Meaning("L that a law through shorter trainings promises: not measured", NEGATIVE, GREY_LEVELS, LOWER),
-    "nll_excess": Meaning("L on some of the steps minus L on all, same images and noise", NEGATIVE, NO_SCALE, LOWER),
+    "nll_excess": Meaning("L on fewer steps, or of another process, minus L: same images and noise", NEGATIVE, NO_SCALE, LOWER),
     "nll_gap": Meaning("test minus train", NEGATIVE, NO_SCALE, LOWER),
     "rate": Meaning("L_1 + ... + L_T, KL terms, 2020 section 4.3", NEGATIVE, NO_SCALE),
     "prior_kl": Meaning("L_T = KL(q(x_T | x_0) || p(x_T)), 2020 eq. 5", NEGATIVE, NO_SCALE),
