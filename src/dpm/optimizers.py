@@ -35,7 +35,9 @@ class QuasiNewton(LBFGS):
         def height() -> Tensor:
             try:
                 return closure()
-            except Diverged:
+            except Diverged:  # without a slope the search bisects
+                for parameter in self.param_groups[0]["params"]:
+                    parameter.grad = torch.full_like(parameter, torch.nan)
                 return torch.tensor(torch.inf)
 
         return super().step(height)  # type: ignore[no-untyped-call]
