@@ -25,6 +25,7 @@ TABLE_2, CELLS = "ho_2020/table2", sorted(path.stem for path in CONF.glob("cell/
 MNIST, LEAVES = "sohl_dickstein_2015/mnist", "sohl_dickstein_2015/dead_leaves"
 LEAVES_UNET, LEAVES_KERNELS = f"{LEAVES}_unet", f"{LEAVES}_kernels"
 MNIST_2020, MNIST_SAMPLES, SHARES = "ho_2020/mnist", "ho_2020/mnist_samples", "ho_2020/cifar10_bound_shares"
+QUASI_NEWTON = f"{test_runs.ROLL}_quasi_newton"
 TEXTURES, BARK = "sohl_dickstein_2015/textures", "sohl_dickstein_2015/bark"
 NEEDS = {  # options that only some data, networks or reverse processes go with; all others compose with the Swiss roll
     HEARTBEAT: {
@@ -53,9 +54,20 @@ NEEDS = {  # options that only some data, networks or reverse processes go with;
     LEAVES_KERNELS: {("network", "dead_leaves_kernels"), ("prediction", "noiseless")},
     TEXTURES: {("data", "textures"), ("network", "convolutions_2015"), ("evaluators", "textures")},
     BARK: {("data", "uiuc_bark")},
+    QUASI_NEWTON: {
+        *(("network", "orthonormal_rbf"), ("objective", "quasirandom_terms"), ("optimizer", "quasi_newton")),
+        *(("start", kind) for kind in ("any", "data", "normal", "pairs")),
+    },
 }
 OUTPUTS = {  # mean and variance; a bit's logit
-    **{test_runs.ROLL: (4,), HEARTBEAT: (20,), CIFAR: (6, 32, 32), SIMPLE: (3, 32, 32), CIFAR_2015: (6, 32, 32)},
+    **{
+        test_runs.ROLL: (4,),
+        QUASI_NEWTON: (4,),
+        HEARTBEAT: (20,),
+        CIFAR: (6, 32, 32),
+        SIMPLE: (3, 32, 32),
+        CIFAR_2015: (6, 32, 32),
+    },
     **{
         MNIST: (2, 28, 28),
         MNIST_2020: (2, 28, 28),
@@ -116,7 +128,7 @@ def test_an_experiment_trains_and_leaves_a_record(tmp_path: Path, experiment: st
     assert np.isfinite(done["value"])
     assert record == Record.load(verb.record)
     assert record.experiment == experiment
-    assert record.budget["steps"] == 2
+    assert record.budget["steps"] == 2 + (run.plan.starts - 1) * run.plan.start_steps
     for m in record.measurements:
         assert np.isfinite([m.value, m.stderr]).all(), m
         assert m.protocol["split"] in ("held-out", "test", "model")

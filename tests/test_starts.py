@@ -8,7 +8,7 @@ import torch
 from dpm import schedules
 from dpm.data.synthetic import QuasiRandomRoll
 from dpm.errors import UserError
-from dpm.networks.rbf import NormalizedRBF, OrthonormalRBF, where_x_t_is
+from dpm.networks.rbf import NormalizedRBF, OrthonormalRBF, scales_of_eq_65, where_x_t_is
 from dpm.networks.starts import InPairs, Normal, OnData, OneOf
 from dpm.processes.gaussian import GaussianDiffusion
 
@@ -90,6 +90,19 @@ def test_its_units_are_orthonormal_where_x_t_is() -> None:
     second = psi.mT @ psi / 64
     assert torch.allclose(second.diagonal(dim1=1, dim2=2), torch.ones(T, 4, dtype=torch.float64), atol=0.02)
     assert torch.allclose(second, torch.eye(4, dtype=torch.float64).expand(T, 4, 4), atol=0.02)
+
+
+def test_scaled_read_outs_move_the_printed_mean_as_much_as_those_of_the_release() -> None:
+    """The same V_t in both forms: what z adds to the mean of a step is the same where Sigma = beta_t."""
+    scales = scales_of_eq_65(PROCESS.schedule, 2)
+    printed = OrthonormalRBF(2, 4, 5, T, 5, Normal(0.7), REFERENCE, scales)
+    release = OrthonormalRBF(2, 4, 5, T, 5, Normal(0.7), REFERENCE)
+    torch.nn.init.normal_(release.weights)
+    printed.load_state_dict(release.state_dict())
+    x, t = torch.randn(30, 2, dtype=torch.float64), torch.arange(30) % T + 1
+    beta = PROCESS.schedule.betas[t - 1, None]
+    assert torch.allclose(beta * printed(x, t)[:, :2], beta.sqrt() * release(x, t)[:, :2])
+    assert torch.equal(printed(x, t)[:, 2:], release(x, t)[:, 2:])
 
 
 def test_reference_points_have_the_marginals_of_x_t() -> None:

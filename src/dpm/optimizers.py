@@ -11,7 +11,7 @@ from dpm.training import Diverged
 
 
 class QuasiNewton(LBFGS):
-    """L-BFGS with strong Wolfe line searches. One that meets a loss that is not finite ends at the best point it has seen.
+    """L-BFGS with strong Wolfe line searches that turn back where the loss is not finite (it counts as infinitely high).
 
     A step minimises the closure by `max_iter` searches. The memory of `history_size` pairs goes on into the next step, whose
     loss is another estimate of the same expectation.
@@ -35,7 +35,9 @@ class QuasiNewton(LBFGS):
         def height() -> Tensor:
             try:
                 return closure()
-            except Diverged:
+            except Diverged:  # without a slope the search bisects
+                for parameter in self.param_groups[0]["params"]:
+                    parameter.grad = torch.full_like(parameter, torch.nan)
                 return torch.tensor(torch.inf)
 
         return super().step(height)  # type: ignore[no-untyped-call]

@@ -7,6 +7,7 @@ from dpm.data import Data
 from dpm.errors import UserError
 from dpm.networks.starts import Start
 from dpm.processes.gaussian import GaussianDiffusion
+from dpm.schedules import BetaSchedule
 
 
 class NormalizedRBF(nn.Module):
@@ -40,12 +41,23 @@ class OrthonormalRBF(NormalizedRBF):
     function; a change of their difference then costs a thousand times the step of a change of their sum. Fast where
     examples of one t stand together.
 
-    `widths` is the number of units, or 1 for a width that all share.
+    `widths` is the number of units, or 1 for a width that all share. `scales` (T, outputs), 1 if not given, are the units in
+    which V_t counts: W_t = L_t^-T V_t scales_t.
     """
 
     RIDGE = 1e-6
 
-    def __init__(self, dimensions: int, outputs: int, units: int, T: int, widths: int, start: Start, reference: Tensor) -> None:
+    def __init__(
+        self,
+        dimensions: int,
+        outputs: int,
+        units: int,
+        T: int,
+        widths: int,
+        start: Start,
+        reference: Tensor,
+        scales: Tensor | None = None,
+    ) -> None:
         super().__init__(dimensions, outputs, units, T)
         if widths not in (1, units):
             raise UserError(f"widths are one for each of {units} units, or 1 for all: got widths = {widths}")
@@ -53,9 +65,11 @@ class OrthonormalRBF(NormalizedRBF):
         self.centres, self.log_widths = nn.Parameter(centres), nn.Parameter(log_widths[:widths])
         self.facts |= {"widths": widths}
         self.register_buffer("reference", reference, persistent=False)
+        self.register_buffer("scales", torch.ones(T, outputs) if scales is None else scales, persistent=False)
         self.double()
 
     reference: Tensor
+    scales: Tensor
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         times, counts = t.unique_consecutive(return_counts=True)  # type: ignore[no-untyped-call]
@@ -75,8 +89,18 @@ class OrthonormalRBF(NormalizedRBF):
         T, n, _ = self.reference.shape
         phi = self.phi(self.reference.flatten(0, 1)).view(T, n, -1)
         gram = phi.mT @ phi / n + self.RIDGE * torch.eye(phi.shape[2], dtype=phi.dtype, device=phi.device)
-        W: Tensor = torch.linalg.solve_triangular(torch.linalg.cholesky(gram).mT, self.weights, upper=True)
+        W: Tensor = torch.linalg.solve_triangular(
+            torch.linalg.cholesky(gram).mT, self.weights * self.scales[:, None], upper=True
+        )
         return W
+
+
+def scales_of_eq_65(schedule: BetaSchedule, dimensions: int) -> Tensor:
+    """(T, 2 d): beta_t^-1/2 for the mean, 1 for the variance, since z of eq. 65, mu = x (1 - Sigma) + Sigma z with Sigma near
+    beta_t, moves the mean as much as beta_t^1/2 z does of the release's form, mu = (1 - beta_t)^1/2 x + beta_t^1/2 z.
+    """
+    z = schedule.betas.detach().rsqrt()[:, None].expand(-1, dimensions)
+    return torch.cat([z, torch.ones_like(z)], 1)
 
 
 @torch.no_grad()
