@@ -8,7 +8,7 @@ from dpm.records import Measurement, Record, save_arrays, sha256
 
 T, N = 40, 400
 TABLE = "sohl_dickstein_2015/table1/swiss_roll"
-ROLL, MLP = "sohl_dickstein_2015/swiss_roll", "sohl_dickstein_2015/swiss_roll_mlp"
+ROLL, MLP = "sohl_dickstein_2015/swiss_roll_quasi_newton", "sohl_dickstein_2015/swiss_roll_mlp"
 
 
 def roll(rng: np.random.Generator, n: int) -> np.ndarray:
@@ -55,6 +55,8 @@ def record(experiment: str, seed: int, K: float, network: str, units: int, beta_
     recipe = {"network": network, "hidden_units": units, **reverse, "steps": 20000, "batch_size": 1024}
     truth = ((0, 9.8), (1, ceiling))
     measurements = [Measurement("log_likelihood", value, 0.01, 10000, "bits", {**shared, "t": t}) for t, value in truth]
+    known = (("log_likelihood", "exact"), ("ceiling", "exact"), ("log_likelihood", "quadrature"))
+    measurements += [Measurement(q, 4.2, 0.0, 10000, "bits", {**shared, "terms": terms}) for q, terms in known]
     answers = (f"{TABLE}/K", f"{TABLE}/K_minus_null") if experiment == ROLL else (None, None)
     for edges, claims in (("entropy", answers), ("stationary", (None, None))):
         protocol = {**shared, "edges": edges, "terms": "all", "draws": 4}

@@ -133,7 +133,7 @@ def test_an_experiment_trains_and_leaves_a_record(tmp_path: Path, experiment: st
         assert np.isfinite([m.value, m.stderr]).all(), m
         assert m.protocol["split"] in ("held-out", "test", "model")
         if m.claim:  # it exists, and is about this quantity in this unit
-            assert verdict(load_claims(CONF / "claims")[m.claim], [m], record.tier).value == m.value
+            assert verdict(load_claims(CONF / "claims")[m.claim], [m]).value == m.value
     with np.load(verb.record.with_suffix(".npz")) as arrays:
         assert all(np.isfinite(array).all() for array in arrays.values())
         assert arrays["curve_step"].tolist() == [2]

@@ -107,9 +107,9 @@ def test_summary_has_a_row_for_every_claim_of_a_page(report: Report):
 
 def test_page_judges_every_experiment_and_numbers_the_deviations(report: Report):
     page = report.texts()[f"{ROLL}/README.md"]
-    assert "| Swiss roll: K | MLP | 2.35 bits |" in page
-    assert "- Swiss roll: K (RBF, 16 units): " in page
-    assert "- Swiss roll: K (MLP)" not in page
+    assert "| Swiss roll: K | MLP, Adam | 2.35 bits |" in page
+    assert "- Swiss roll: K (RBF, 16 units, quasi-Newton): " in page
+    assert "- Swiss roll: K (MLP, Adam)" not in page
     for index, _ in enumerate(report.pages[0].deviations, 1):
         assert f"**D{index}.**" in page
     assert page.index("## Verdict") < page.index("## Figures")
@@ -118,7 +118,7 @@ def test_page_judges_every_experiment_and_numbers_the_deviations(report: Report)
 def test_sweep_tables_are_sorted_by_their_settings(report: Report):
     page = report.texts()[f"{ROLL}/README.md"]
     sweep = page.split("## K against the number of units")[1].split("##")[0]
-    assert [row.split("|")[1].strip() for row in sweep.splitlines() if row.startswith("| ")][2:] == [
+    assert [row.split("|")[2].strip() for row in sweep.splitlines() if row.startswith("| ")][2:] == [
         "4",
         "16",
         "16",
@@ -174,11 +174,11 @@ def test_a_run_at_the_papers_tier_goes_before_the_laptops_and_both_are_shown(few
     paper.save(few / ROLL / "tier=paper" / "seed0.json")
     shown = Report.load(few, CLAIMS)
     (row,) = (row for row in shown.rows if row.claim.id == f"{TABLE}/K")
-    assert (row.folder, row.experiment) == (f"{ROLL}/tier=paper", "RBF, 16 units, paper tier")
+    assert (row.folder, row.experiment) == (f"{ROLL}/tier=paper", "RBF, 16 units, quasi-Newton, paper tier")
     assert row.mean.value == pytest.approx(2.3)
     page = shown.texts()[f"{ROLL}/README.md"]
-    assert "| Swiss roll: K | RBF, 16 units, paper tier | 2.35 bits | 2.30" in page
-    assert "| Swiss roll: K | RBF, 16 units | 2.35 bits | 2.5" in page
+    assert "| Swiss roll: K | RBF, 16 units, quasi-Newton, paper tier | 2.35 bits | 2.30" in page
+    assert "| Swiss roll: K | RBF, 16 units, quasi-Newton | 2.35 bits | 2.5" in page
 
 
 def test_a_page_names_the_training_that_recreates_weights_that_are_not_shipped(few: Path):
@@ -217,7 +217,7 @@ def test_without_records_everything_is_pending(tmp_path: Path):
     report = Report.load(tmp_path, CLAIMS)
     assert {row.verdict.word for row in report.rows} == {"pending", "needs"}
     assert "![" not in "".join(report.texts().values())
-    assert "More text follows when these are measured: RBF, 16 units" in report.texts()[f"{ROLL}/README.md"]
+    assert "More text follows when these are measured: RBF, 16 units, quasi-Newton" in report.texts()[f"{ROLL}/README.md"]
     written = {path.name for path in report.write(tmp_path / "out")}
     assert {"README.md", "report.html", "report.pdf"} <= written
     assert (tmp_path / "out" / "report.pdf").read_bytes().startswith(b"%PDF")
@@ -343,7 +343,9 @@ def test_a_wrong_page_is_one_clear_line(claims_folder: Path, change: dict[str, o
 
 def test_a_figure_that_lacks_an_array_is_one_clear_line(report: Report):
     entry = FigureEntry("dpm.figures.schedule.learned_betas", ".png", "", records=(f"{ROLL}_units/*",))
-    with pytest.raises(UserError, match=r"swiss_roll_units/learned_betas.png: dpm.figures.schedule.learned_betas: TypeError"):
+    with pytest.raises(
+        UserError, match=r"swiss_roll_quasi_newton_units/learned_betas.png: dpm.figures.schedule.learned_betas: TypeError"
+    ):
         draw(entry, report.results, report.claims)
 
 
@@ -362,7 +364,7 @@ def test_an_experiment_that_answers_no_claim_is_shown_without_a_verdict(report: 
     (row,) = (
         r
         for r in page_rows(report.pages[0], report.claims, report.results)
-        if (r.label, r.experiment) == ("Swiss roll: K", "MLP")
+        if (r.label, r.experiment) == ("Swiss roll: K", "MLP, Adam")
     )
     expected = over_seeds(selected([r.record for r in report.results.of(MLP)], "log_likelihood_bound", {"edges": "entropy"}))
     assert (row.verdict, row.mean) == (None, expected)

@@ -99,7 +99,7 @@ def test_a_cell_trains_and_leaves_a_record_of_bound_and_quality(tmp_path: Path, 
     found = {(m.quantity, m.protocol.get("source")): m for m in record.measurements}
     bound, distance = found["nll_bound", None], found["patch_distance", "samples"]
     assert np.isfinite([bound.value, bound.stderr, distance.value, distance.stderr]).all()
-    assert bound.protocol["prediction"] == cell.split("_")[0]
+    assert bound.facts["prediction"] == cell.split("_")[0].title()
     assert bound.protocol["clip_x_0"] is cell.startswith("epsilon")
     assert found["patch_distance", "test_images"].n == distance.n
     with np.load(verb.record.with_suffix(".npz")) as arrays:
