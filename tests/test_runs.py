@@ -287,6 +287,7 @@ def test_shipped_weights_give_the_same_record_without_the_run(tmp_path: Path) ->
     second = runs.evaluate(configured(tmp_path, *TINY, verb="evaluate"))
     assert second.measurements == first.measurements
     assert second.budget == first.budget
+    assert second.provenance["weights_sha256"] == first.provenance["weights_sha256"]
 
 
 def test_weights_are_rounded_before_they_are_evaluated(tmp_path: Path) -> None:

@@ -38,6 +38,7 @@ from dpm.training import Learner, Plan, best_start, fit
 CURVE = ("curve_step", "curve_K", "loss_step", "loss", "gradient_norm")
 HOUSEKEEPING = ("experiment", "seed", "tracker", "outputs", "results", "weights", "averaged", "evaluators", "shipped", "keep")
 KEPT = {True: "beside the record", False: "not kept"}
+ABOUT = "dpm"  # one entry of a file of weights: of several, safetensors mixes the order, and with it the bytes
 COUNTS = ("examples", "validation_examples")  # of an evaluation
 MACHINE = ("device", "threads", "precision")  # no part of what an experiment is
 
@@ -294,7 +295,7 @@ def prepared(run: Run) -> tuple[Any, "Loaded", bytes]:
     loaded = load_weights(run, reverse)
     tensors = rounded(reverse, run.config["shipped"])
     about = {"budget": loaded.budget, "config": configs.essential(run.config)}
-    return reverse.eval(), loaded, safetensors.torch.save(tensors, {key: json.dumps(text) for key, text in about.items()})
+    return reverse.eval(), loaded, safetensors.torch.save(tensors, {ABOUT: json.dumps(about, sort_keys=True)})
 
 
 def recorded(
@@ -378,6 +379,7 @@ def load_weights(run: Run, reverse: nn.Module) -> Loaded:
         with safetensors.safe_open(shipped, "pt") as file:
             about = {key: json.loads(text) for key, text in (file.metadata() or {}).items()}
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
+        about |= about.pop(ABOUT, {})  # older files have its entries side by side
         refuse_weights_of_another(run, reverse, shipped, about.get("config"), tensors)
         reverse.load_state_dict(tensors)
     except (safetensors.SafetensorError, RuntimeError) as error:
