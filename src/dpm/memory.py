@@ -103,8 +103,7 @@ def with_memory(reverse: GaussianReverse, x_0: Tensor, seed: int, rows: int, col
     mean, std = one_step(reverse, x_0, seed, batch_size)
     weights = regression((x_0 - mean) / std, rows, columns, batch_size)
     p = Raster(mean, std, weights, torch.ones(len(weights)), reverse.decoder.levels).conditionals(x_0)
-    decoder = Memory(weights, likeliest_scale(p, x_0), reverse.decoder.levels)
-    return GaussianReverse(reverse.process, reverse.network, reverse.prediction, reverse.variance, decoder).eval()
+    return reverse.replacing(decoder=Memory(weights, likeliest_scale(p, x_0), reverse.decoder.levels))
 
 
 def one_step(reverse: GaussianReverse, x_0: Tensor, seed: int, batch_size: int) -> tuple[Tensor, Tensor]:

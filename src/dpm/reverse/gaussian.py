@@ -1,5 +1,7 @@
 """p(x_s | x_t) = N(mu_theta(x_t, t), Sigma_theta(x_t, t)), Sigma diagonal (2015, Table App.1; 2020, section 3.2)."""
 
+from typing import Any
+
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
@@ -38,6 +40,11 @@ class GaussianReverse(ReverseStep):
     def recipe(self) -> dict[str, Scalar]:
         return {**super().recipe, "prediction": named(self.prediction), "variance": named(self.variance)}
 
+    def replacing(self, **parts: Any) -> "GaussianReverse":
+        """The same process with some of its parts replaced, in evaluation mode; the others are shared, not copied."""
+        own = {name: getattr(self, name) for name in ("network", "prediction", "variance", "decoder")}
+        return GaussianReverse(self.process, **{**own, **parts}).eval()
+
     def step(self, x_t: Tensor, s: Tensor, t: Tensor) -> Distribution:
         step = self.process.step(s, t)
         output, variance = self.split(x_t, s, t, step)
@@ -70,6 +77,4 @@ def clipped(reverse: GaussianReverse) -> GaussianReverse:
     """The same process, every prediction of x_0 kept in [-1, 1] (2020's code, for sampling and evaluation)."""
     if not isinstance(reverse.prediction, DataPrediction):
         raise UserError(f"only a prediction of x_0 can be clipped, {type(reverse.prediction).__name__} is none")
-    return GaussianReverse(
-        reverse.process, reverse.network, Clipped(reverse.prediction), reverse.variance, reverse.decoder
-    ).eval()
+    return reverse.replacing(prediction=Clipped(reverse.prediction))

@@ -44,9 +44,7 @@ class Remembered(nn.Module):
 
 def remembering(reverse: GaussianReverse) -> GaussianReverse:
     """The same process; p(x_s | x_t) for one x_t and many s costs one evaluation of the network."""
-    return GaussianReverse(
-        reverse.process, Remembered(reverse.network), reverse.prediction, reverse.variance, reverse.decoder
-    ).eval()
+    return reverse.replacing(network=Remembered(reverse.network))
 
 
 def cost(reverse: Reverse, x_0: Tensor, x_t: Tensor, s: int, t: int) -> Tensor:
