@@ -58,8 +58,8 @@ class Measurement:
 
     @property
     def facts(self) -> dict[str, Scalar]:
-        """Everything that can be asked of the number: its recipe, its protocol and n."""
-        return {**(self.recipe or {}), **self.protocol, "n": self.n}
+        """Everything that can be asked of the number: its recipe, its protocol, n, and what its error is of."""
+        return {**(self.recipe or {}), **self.protocol, "n": self.n, "error": self.error}
 
     @property
     def of_estimate(self) -> float | None:
