@@ -18,13 +18,16 @@ import torch
 from hydra import compose, initialize_config_dir
 from torch import Tensor
 
-from dpm import app, configs, runs, seeds
+from dpm import seeds
 from dpm.bound import draw, term
 from dpm.evaluators.bound import nats_per_unit
 from dpm.evaluators.sampled import Z, sampled, visit
 from dpm.facts import Scalar
-from dpm.records import Measurement, Record
 from dpm.reverse import Reverse, facts_of
+from dpm.runs import app, configs
+from dpm.runs.evaluate import prepared, recorded
+from dpm.runs.folder import Run, variant
+from dpm.study.records import Measurement, Record
 
 HALF_WIDTH, UNIT = 0.01, "bits/dim"
 UNIFORM = 4000  # evaluations that measure what a uniform random time costs, a few for each t
@@ -49,10 +52,10 @@ def needed(deviation: float, half_width: float, per_visit: int = 1) -> float:
     return per_visit * (Z * deviation / half_width) ** 2
 
 
-def measure(run: runs.Run, all_terms_on: int) -> Record:
+def measure(run: Run, all_terms_on: int) -> Record:
     """Estimators by name: `uniform` draws one random t >= 1 for an image; `uniform_apart` one t >= 2, and spends a second
     evaluation on the decoder's term of that image; `sampled` is ours, with and without its control variate."""
-    (reverse, loaded, weights), data = runs.prepared(run), configs.build(run.config, "data")
+    (reverse, loaded, weights), data = prepared(run), configs.build(run.config, "data")
     evaluator = configs.build(run.config, "evaluators")["bound"]
     x_0, seed = data.held_out(run.config["examples"]).to(run.config["device"]), run.seed
     n, T, scale = len(x_0), len(reverse.process.schedule), nats_per_unit(UNIT, x_0)
@@ -99,7 +102,7 @@ def measure(run: runs.Run, all_terms_on: int) -> Record:
     row("nll_bound", float(one.mean() + two.mean()) / 2, noise, len(few), UNIT, estimator="all_terms_first_images")
     again = sampled(model, few, 1, masses, control, len(few), 1e-9, 100, batch, seed)
     row("nll_bound", *(k / scale for k in again.part(1, T)), len(few), UNIT, estimator="sampled_first_images")
-    return runs.recorded(run, reverse, data, loaded, rows, weights, f"{run.name}_estimators")
+    return recorded(run, reverse, data, loaded, rows, weights, f"{run.name}_estimators")
 
 
 def main() -> None:
@@ -114,9 +117,9 @@ def main() -> None:
     overrides += [f"weights={arguments.weights}"] if arguments.weights else []
     overrides += [f"examples={arguments.examples}"] if arguments.examples else []
     with initialize_config_dir(str(Path(__file__).resolve().parents[1] / "conf"), version_base="1.3"):
-        run = runs.Run(compose("evaluate", overrides), [])
+        run = Run(compose("evaluate", overrides), [])
     record = measure(run, arguments.all_terms_on)
-    path = Path(run.config["results"], f"{run.name}_estimators", runs.variant(overrides), f"seed{run.seed}.json")
+    path = Path(run.config["results"], f"{run.name}_estimators", variant(overrides), f"seed{run.seed}.json")
     record.save(path)
     print(path)
 

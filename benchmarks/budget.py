@@ -19,14 +19,14 @@ from typing import Any
 import numpy as np
 from hydra import compose, initialize_config_dir
 
-from dpm import app, configs
-from dpm.claims import Claim, load_claims
 from dpm.errors import UserError
-from dpm.extrapolation import Extrapolation, of_long_runs, spread
 from dpm.facts import Scalar
-from dpm.records import Measurement, Record, provenance, save_arrays
-from dpm.report.verdicts import common_tier
-from dpm.results import Results, Run, selected
+from dpm.report.rows import common_tier
+from dpm.runs import app, configs
+from dpm.study.claims import Claim, load_claims
+from dpm.study.extrapolation import Extrapolation, of_long_runs, spread
+from dpm.study.records import Measurement, Record, provenance, save_arrays
+from dpm.study.results import Results, Run, selected
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 CLAIM, PICK = "ho_2020/table1/bound/nll", {"terms": "sampled", "decoder": "Discretized"}

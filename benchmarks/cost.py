@@ -7,8 +7,8 @@ denoising-diffusion-pytorch, whose Unet of the same width and levels is another 
 dpm.training: forward, backward, clipping, Adam, moving average. Every network first tries float32 and bfloat16 (autocast) in
 both memory formats and keeps the fastest for training and for evaluation; then all take turns, round after round, together
 with the largest rates of bfloat16 convolutions and matrix products. What is compared is compared within a round. A shared
-training step is the same one by a process for each thread, which share the batch (torchrun, dpm.parallel). The peak memory of a
-step is that of a process of its own. Writes a record below results/ho_2020/cost.
+training step is the same one by a process for each thread, which share the batch (torchrun, dpm.runs.parallel). The peak
+memory of a step is that of a process of its own. Writes a record below results/ho_2020/cost.
 
     pip install -c requirements.lock -e '.[dev,benchmark]'
 """
@@ -40,12 +40,13 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from dpm import app, parallel, seeds
+from dpm import seeds
 from dpm.errors import UserError
 from dpm.facts import Scalar
 from dpm.networks.unet import UNet
-from dpm.records import Measurement, Record, provenance, standard_error
+from dpm.runs import app, parallel
 from dpm.schedulers import warm_up
+from dpm.study.records import Measurement, Record, provenance, standard_error
 from dpm.training import Learner, Plan, fit
 
 ROOT, NAME = Path(__file__).resolve().parents[1], "ho_2020/cost"

@@ -20,13 +20,15 @@ import torch
 from hydra import compose, initialize_config_dir
 from torch import Tensor
 
-from dpm import app, configs, runs, seeds
+from dpm import seeds
 from dpm.baselines.mcgsm import MCGSM, MCGSMImages, fit
 from dpm.evaluators.bound import NATS_PER_BIT
 from dpm.evaluators.samples import levels
 from dpm.facts import Scalar, of_network
-from dpm.records import Measurement, Record, provenance, save_arrays, standard_error
-from dpm.results import selected
+from dpm.runs import app, configs
+from dpm.runs.folder import Run
+from dpm.study.records import Measurement, Record, provenance, save_arrays, standard_error
+from dpm.study.results import selected
 
 CLAIM = "sohl_dickstein_2015/table2/dead_leaves/mcgsm"
 DIFFERENCE = "sohl_dickstein_2015/difference/dead_leaves"
@@ -82,7 +84,7 @@ def gain(diffusion: Path, whole: Measurement, claim: str | None = None) -> list[
     return [Measurement("gain_over_mcgsm", K.value - whole.value, stderr, K.n, "bits/pixel", about, claim, recipe=K.recipe)]
 
 
-def measure(run: runs.Run, settings: argparse.Namespace) -> tuple[Record, dict[str, np.ndarray]]:
+def measure(run: Run, settings: argparse.Namespace) -> tuple[Record, dict[str, np.ndarray]]:
     data = configs.build(run.config, "data")
     x, kept = data.training(), data.validation(len(data.tiles(data.kept))).float()
     test = data.held_out(run.config["examples"])
@@ -135,7 +137,7 @@ def main() -> None:
     settings = parser.parse_args()
     overrides = [f"experiment={settings.experiment}", f"seed={settings.seed}"]
     with initialize_config_dir(str(Path(__file__).resolve().parents[1] / "conf"), version_base="1.3"):
-        run = runs.Run(compose("evaluate", overrides), [])
+        run = Run(compose("evaluate", overrides), [])
     record, arrays = measure(run, settings)
     path = Path(run.config["results"], record.experiment, f"seed{run.seed}.json")
     save_arrays(path.with_suffix(".npz"), arrays)

@@ -19,7 +19,6 @@ import numpy as np
 import torch
 from hydra import compose, initialize_config_dir
 
-from dpm import app, configs, runs
 from dpm.errors import UserError
 from dpm.evaluators import Arrays
 from dpm.evaluators.features import REAL_CIFAR10, InceptionScores, PatchDistance, Score, inception
@@ -27,8 +26,11 @@ from dpm.evaluators.generation import Interpolation, Progressive, SharedLatents
 from dpm.evaluators.neighbours import neighbours
 from dpm.evaluators.patches import of_real_images
 from dpm.facts import Scalar
-from dpm.records import Measurement, save_arrays
 from dpm.reverse import facts_of
+from dpm.runs import app, configs
+from dpm.runs.evaluate import prepared, recorded
+from dpm.runs.folder import Run, variant
+from dpm.study.records import Measurement, save_arrays
 
 SHARES = (1.0, 0.75, 0.5, 0.25)  # of T, at which chains are stopped (Figure 7)
 EIGHTHS = [k / 8 for k in range(8, -1, -1)]  # of T, through which images are mixed (Figure 9)
@@ -37,7 +39,7 @@ COMPARED = 1000  # samples whose neighbours are sought
 SETS = 5  # at least, of real images
 
 
-def inception_scores(run: runs.Run, data: Any, settings: argparse.Namespace) -> list[Score]:
+def inception_scores(run: Run, data: Any, settings: argparse.Namespace) -> list[Score]:
     """FID and IS, calibrated; or one line that says why not."""
     try:
         network = inception(Path(settings.inception) if settings.inception else None, run.config["device"])
@@ -72,7 +74,7 @@ def named_claim(text: str) -> tuple[str, str]:
 
 
 def measure(
-    run: runs.Run, reverse: Any, data: Any, wrap: Callable[[Any], Any], settings: argparse.Namespace
+    run: Run, reverse: Any, data: Any, wrap: Callable[[Any], Any], settings: argparse.Namespace
 ) -> tuple[list[Measurement], Arrays]:
     T, seed = len(reverse.process.schedule), run.seed
     x_0, start, steps = data.held_out(2 * settings.pairs).to(run.config["device"]), time.monotonic(), settings.steps
@@ -127,8 +129,8 @@ def main() -> None:
     overrides = [*settings.overrides, f"experiment={settings.experiment}", f"seed={settings.seed}", f"device={settings.device}"]
     overrides += [f"weights={settings.weights}"] if settings.weights else []
     with initialize_config_dir(str(Path(__file__).resolve().parents[1] / "conf"), version_base="1.3"):
-        run = runs.Run(compose("evaluate", overrides), [])
-    (reverse, loaded, weights), data = runs.prepared(run), configs.build(run.config, "data")
+        run = Run(compose("evaluate", overrides), [])
+    (reverse, loaded, weights), data = prepared(run), configs.build(run.config, "data")
     wrap = configs.build(run.config, "evaluators")["bound"].wrap
     rows, arrays = measure(run, reverse, data, wrap, settings)
     last = {"source": "samples", "reverse_step": len(reverse.process.schedule)}
@@ -136,9 +138,9 @@ def main() -> None:
     for m in rows:
         error = "" if m.stderr is None else f" +- {m.stderr:.3f}"
         print(f"{m.quantity:18s} {m.value:9.3f}{error} {m.unit}, {m.n:,} images, {dict(m.protocol)}")
-    path = Path(run.config["results"], f"{run.name}_generation", runs.variant(overrides), f"seed{run.seed}.json")
+    path = Path(run.config["results"], f"{run.name}_generation", variant(overrides), f"seed{run.seed}.json")
     save_arrays(path.with_suffix(".npz"), arrays)
-    runs.recorded(run, reverse, data, loaded, rows, weights, f"{run.name}_generation").save(path)
+    recorded(run, reverse, data, loaded, rows, weights, f"{run.name}_generation").save(path)
     print(path)
 
 

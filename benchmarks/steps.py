@@ -17,14 +17,17 @@ import numpy as np
 import torch
 from hydra import compose, initialize_config_dir
 
-from dpm import app, configs, runs, seeds
+from dpm import seeds
 from dpm.bound import decoder_edges
 from dpm.errors import UserError
 from dpm.evaluators.bound import nats_per_unit
-from dpm.records import Measurement, Record, save_arrays, standard_error
 from dpm.reverse import facts_of
+from dpm.runs import app, configs
+from dpm.runs.evaluate import prepared, recorded
+from dpm.runs.folder import Run, variant
 from dpm.samplers import ancestral
 from dpm.samplers.steps import all_pairs, best_grids, costs, pairs_of, quadratic, remembering
+from dpm.study.records import Measurement, Record, save_arrays, standard_error
 
 UNIT, STEPS, BATCH = "bits/dim", (5, 10, 20, 50, 100, 200), 32
 CHOICE, MEASURED = 10**6 + 1, 10**6 + 2  # numbers of our own among the evaluation's random streams
@@ -42,8 +45,8 @@ def grids_of(T: int, best: dict[int, list[int]]) -> dict[tuple[str, int], list[i
     return made | {("chosen", K): best[K] for K in few if K in best} | {("all", T): list(range(T, -1, -1))}
 
 
-def measure(run: runs.Run, settings: argparse.Namespace) -> tuple[Record, dict[str, np.ndarray]]:
-    (reverse, loaded, weights), data = runs.prepared(run), configs.build(run.config, "data")
+def measure(run: Run, settings: argparse.Namespace) -> tuple[Record, dict[str, np.ndarray]]:
+    (reverse, loaded, weights), data = prepared(run), configs.build(run.config, "data")
     model = remembering(configs.build(run.config, "evaluators")["bound"].wrap(reverse))
     kept, x_0 = (x.to(run.config["device"]) for x in (data.validation(settings.validation), data.held_out(settings.examples)))
     T, scale = len(model.process.schedule), nats_per_unit(UNIT, x_0)
@@ -66,7 +69,7 @@ def measure(run: runs.Run, settings: argparse.Namespace) -> tuple[Record, dict[s
             rows.append(Measurement(quantity, float(values.mean()), standard_error(values), len(x_0), UNIT, about))
         print(f"{strides:9s} {K:4d}  " + "   ".join(f"{m.quantity} {m.value:.4f} +- {m.stderr:.4f}" for m in rows[-2:]))
     del rows[-1]  # of all steps over themselves
-    return runs.recorded(run, reverse, data, loaded, rows, weights, f"{run.name}_steps"), arrays_of(rows, grids)
+    return recorded(run, reverse, data, loaded, rows, weights, f"{run.name}_steps"), arrays_of(rows, grids)
 
 
 def arrays_of(rows: Iterable[Measurement], grids: dict[tuple[str, int], list[int]]) -> dict[str, np.ndarray]:
@@ -97,10 +100,10 @@ def main() -> None:
     overrides = [f"experiment={settings.experiment}", f"seed={settings.seed}"]
     overrides += [f"weights={settings.weights}"] if settings.weights else []
     with initialize_config_dir(str(Path(__file__).resolve().parents[1] / "conf"), version_base="1.3"):
-        run = runs.Run(compose("evaluate", [*overrides, f"examples={settings.examples}"]), [])
+        run = Run(compose("evaluate", [*overrides, f"examples={settings.examples}"]), [])
     with torch.no_grad():
         record, arrays = measure(run, settings)
-    path = Path(run.config["results"], f"{run.name}_steps", runs.variant(overrides), f"seed{run.seed}.json")
+    path = Path(run.config["results"], f"{run.name}_steps", variant(overrides), f"seed{run.seed}.json")
     save_arrays(path.with_suffix(".npz"), arrays)
     record.save(path)
     print(path)

@@ -13,12 +13,14 @@ import safetensors.torch
 import torch
 from tqdm import tqdm
 
-from dpm import app, runs, seeds
+from dpm import seeds
 from dpm.data import files
 from dpm.data.images import DiscreteImages
 from dpm.facts import Scalar, of_network
 from dpm.networks.classifier import Classifier, correct, fit
-from dpm.records import Measurement, Record, provenance, standard_error, write_atomically
+from dpm.runs import app
+from dpm.runs.weights import rounded
+from dpm.study.records import Measurement, Record, provenance, standard_error, write_atomically
 
 EXPERIMENT, KEPT = "ho_2020/mnist_classifier", 10000  # training images that are left out, as in conf/data/mnist.yaml
 
@@ -34,7 +36,7 @@ def train(settings: argparse.Namespace) -> tuple[Record, bytes]:
         **{"steps": settings.steps, "examples": settings.steps * settings.batch_size},
         **{"seconds": round(time.monotonic() - start, 1), "device": "cpu", "threads": settings.threads},
     }
-    weights = safetensors.torch.save(runs.rounded(model.eval(), "float16"))
+    weights = safetensors.torch.save(rounded(model.eval(), "float16"))
     right = correct(model, data.test, test_labels)
     about: dict[str, Scalar] = {"data": "mnist", "split": "test", "seed": settings.seed}
     accuracy = Measurement("accuracy", float(right.mean()), standard_error(right), len(right), "1", about)

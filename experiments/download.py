@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pooch
 
-from dpm import app
 from dpm.data import files
 from dpm.errors import UserError
+from dpm.runs import app
 
 
 def main() -> None:

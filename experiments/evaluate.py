@@ -7,13 +7,15 @@ file, or a folder in the layout of diffusers.
 import hydra
 from omegaconf import DictConfig
 
-from dpm import app, runs
+from dpm.runs import app
+from dpm.runs.evaluate import evaluate
+from dpm.runs.folder import Run
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="evaluate")
 @app.job
 def main(config: DictConfig) -> None:
-    runs.evaluate(runs.Run(config, app.overrides()))
+    evaluate(Run(config, app.overrides()))
 
 
 if __name__ == "__main__":

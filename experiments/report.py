@@ -9,9 +9,9 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
-from dpm import app, configs
 from dpm.report import Report
-from dpm.report.verdicts import terminal
+from dpm.report.rows import terminal
+from dpm.runs import app, configs
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="report")

@@ -6,13 +6,15 @@ The same command resumes a run that was stopped; with -m it runs a sweep and ski
 import hydra
 from omegaconf import DictConfig
 
-from dpm import app, runs
+from dpm.runs import app
+from dpm.runs.folder import Run
+from dpm.runs.train import train
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="train")
 @app.job
 def main(config: DictConfig) -> None:
-    runs.train(runs.Run(config, app.overrides()))
+    train(Run(config, app.overrides()))
 
 
 if __name__ == "__main__":

@@ -36,7 +36,6 @@ from torch.distributions import kl_divergence
 import dpm
 from dpm import seeds
 from dpm.bound import bound, decoder_edges, entropy_edges, stationary_edges
-from dpm.claims import load_claims
 from dpm.data.synthetic import GaussianData, SwissRoll
 from dpm.decoders import Stationary
 from dpm.errors import UserError
@@ -48,14 +47,15 @@ from dpm.figures.terms import per_step
 from dpm.networks.mlp import FourierMLP
 from dpm.objectives.one_term import OneTerm
 from dpm.oracles.gaussian import GaussianOracle
-from dpm.predictions import Epsilon
+from dpm.predictions.papers import Epsilon
 from dpm.processes.gaussian import GaussianDiffusion
-from dpm.records import standard_error
 from dpm.report.pages import load_pages
-from dpm.report.verdicts import summary_rows
-from dpm.results import Results
+from dpm.report.rows import summary_rows
 from dpm.reverse.gaussian import GaussianReverse
 from dpm.schedules import LearnedBetaSchedule, constant_erasure, geometric
+from dpm.study.claims import load_claims
+from dpm.study.records import standard_error
+from dpm.study.results import Results
 from dpm.training import Learner, Plan, fit
 from dpm.variances import SigmoidPerturbation
 
@@ -603,7 +603,7 @@ per_step(evaluation.arrays)
 #
 # The same with the network of the paper, 16 normalised radial basis functions, trained for longer, with several seeds:
 # `results/sohl_dickstein_2015/swiss_roll/seed*.json` and `.npz`, written by `experiments/train.py` and
-# `experiments/evaluate.py` with `experiment=sohl_dickstein_2015/swiss_roll`. The verdict is computed; `src/dpm/claims.py`
+# `experiments/evaluate.py` with `experiment=sohl_dickstein_2015/swiss_roll`. The verdict is computed; `src/dpm/study/claims.py`
 # says how.
 
 # %%

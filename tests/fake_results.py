@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dpm.records import Measurement, Record, save_arrays, sha256
+from dpm.study.records import Measurement, Record, save_arrays, sha256
 
 T, N = 40, 400
 TABLE = "sohl_dickstein_2015/table1/swiss_roll"

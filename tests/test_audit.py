@@ -12,11 +12,11 @@ from scipy.special import logsumexp
 from scipy.stats import norm
 from torch.distributions import Normal, kl_divergence
 
-from dpm import audit
-from dpm.audit import EXCEEDS, IS_NOT, Identity, bits_per_dim_audit, identities
-from dpm.claims import load_claims
 from dpm.errors import UserError
-from dpm.units import DIM, GREY_LEVELS, NEGATIVE, PIXEL, Layout, Quantity, on_scale, per, stated, unit, with_sign
+from dpm.study import audit
+from dpm.study.audit import EXCEEDS, IS_NOT, Identity, bits_per_dim_audit, identities
+from dpm.study.claims import load_claims
+from dpm.study.units import DIM, GREY_LEVELS, NEGATIVE, PIXEL, Layout, Quantity, on_scale, per, stated, unit, with_sign
 
 CLAIMS = load_claims(Path(__file__).parents[1] / "conf" / "claims")
 IDENTITIES = identities(CLAIMS)

@@ -25,7 +25,7 @@ from dpm.decoders import Decoder, Network, Stationary
 from dpm.errors import UserError
 from dpm.networks.mlp import FourierMLP
 from dpm.oracles.gaussian import GaussianOracle
-from dpm.predictions import Epsilon
+from dpm.predictions.papers import Epsilon
 from dpm.processes.binomial import BinomialDiffusion
 from dpm.processes.gaussian import GaussianDiffusion
 from dpm.reverse import Reverse

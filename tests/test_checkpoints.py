@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from dpm import checkpoints
 from dpm.errors import UserError
+from dpm.runs import checkpoints
 
 
 def state(step: int) -> dict[str, object]:

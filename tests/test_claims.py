@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from dpm.claims import TAGS, Claim, Tolerance, load_claims, verdict
 from dpm.errors import UserError
-from dpm.records import Measurement
+from dpm.study.claims import TAGS, Claim, Tolerance, load_claims, verdict
+from dpm.study.records import Measurement
 
 FOLDER = Path(__file__).parents[1] / "conf" / "claims"
 CLAIMS = load_claims(FOLDER)

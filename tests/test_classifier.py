@@ -14,7 +14,6 @@ import torch
 from test_parzen import MEAN, STD, Exact, Grey, T
 from torch import Tensor
 
-from dpm import configs, runs
 from dpm.data import files
 from dpm.data.images import DiscreteImages
 from dpm.decoders import Stationary
@@ -26,7 +25,9 @@ from dpm.evaluators.parzen import draws
 from dpm.evaluators.samples import levels
 from dpm.networks import classifier
 from dpm.networks.classifier import Classifier, correct, fit, load
-from dpm.records import Measurement, Record, sha256, standard_error
+from dpm.runs import configs
+from dpm.runs.weights import rounded
+from dpm.study.records import Measurement, Record, sha256, standard_error
 
 
 def digits(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -107,7 +108,7 @@ def test_weights_are_small_and_what_is_missing_or_wrong_is_one_line(tmp_path: Pa
     with pytest.raises(UserError, match=r"no classifier at .*python experiments/classifier\.py") as missing:
         load(tmp_path / "nowhere.safetensors")
     path, model = tmp_path / "weights.safetensors", Classifier()
-    path.write_bytes(safetensors.torch.save(runs.rounded(model, "float16")))
+    path.write_bytes(safetensors.torch.save(rounded(model, "float16")))
     assert path.stat().st_size < 1e6
     images = torch.tensor(digits(5, 0)[0])
     assert all(torch.equal(a, b) for a, b in zip(model(images), load(path)(images), strict=True))

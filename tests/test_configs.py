@@ -6,9 +6,8 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from dpm import configs
 from dpm.errors import UserError
-from dpm.runs import refuse_additions, variant
+from dpm.runs import configs, refuse_additions, variant
 from dpm.schedules import BetaSchedule
 
 SCHEDULE = {"_target_": "dpm.schedules.linear", "T": 3, "beta_1": 0.1, "beta_T": 0.2}

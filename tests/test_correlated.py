@@ -9,11 +9,11 @@ from torch import Tensor, nn
 from torch.distributions import Independent, MultivariateNormal, Normal, kl_divergence
 
 from dpm import schedules, seeds
+from dpm.baselines.gaussian_images import GaussianImages
 from dpm.bound import draw, term, transition
 from dpm.decoders import Network
 from dpm.errors import UserError
-from dpm.image_model import GaussianImages
-from dpm.predictions import LinearResidual
+from dpm.predictions.residual import LinearResidual
 from dpm.processes import per_example
 from dpm.processes.gaussian import GaussianDiffusion, normal
 from dpm.reverse.correlated import Correlated, CorrelatedNormal, correlated, fitted_spectrum

@@ -16,7 +16,7 @@ from dpm.figures import cost as figures
 from dpm.figures import render
 from dpm.networks.unet import Attention, UNet
 from dpm.networks.wrappers import Unshuffled
-from dpm.records import Record
+from dpm.study.records import Record
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "benchmarks"))  # also for the processes that start from here
@@ -125,7 +125,7 @@ def test_a_training_step_changes_the_weights_and_an_evaluation_does_not() -> Non
 
 
 def test_a_step_can_be_shared_by_processes() -> None:
-    """One thread here, and so one process there; two would share the batch by dpm.parallel, which has its own tests."""
+    """One thread here, and so one process there; two would share the batch by dpm.runs.parallel, which has its own tests."""
     with cost.shared_training("laptop_unet", cost.SETTINGS[2], 2, 0) as step:
         assert 0 < step() < 60
         assert 0 < step() < 60

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from dpm import schedules
 from dpm.decoders import Network
 from dpm.errors import UserError
-from dpm.predictions import X0, Clipped, DataPrediction, Epsilon, ForwardPerturbation, Mean, Velocity
+from dpm.predictions import DataPrediction
+from dpm.predictions.papers import X0, Clipped, Epsilon, ForwardPerturbation, Mean, Velocity
 from dpm.processes.gaussian import GaussianDiffusion
 from dpm.reverse.gaussian import GaussianReverse
 from dpm.samplers import ddim as samplers

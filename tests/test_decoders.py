@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from dpm import schedules
 from dpm.decoders import Decoder, Discretized, DiscretizedNormal, Network, Stationary
 from dpm.errors import UserError
-from dpm.predictions import X0
+from dpm.predictions.papers import X0
 from dpm.processes.binomial import BinomialDiffusion
 from dpm.processes.gaussian import GaussianDiffusion
 from dpm.reverse.gaussian import GaussianReverse

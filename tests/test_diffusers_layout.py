@@ -14,13 +14,15 @@ import test_runs
 import torch
 from torch import Tensor, nn
 
-from dpm import runs
-from dpm.claims import load_claims, verdict
 from dpm.data import files
 from dpm.errors import UserError
 from dpm.networks import diffusers_layout
 from dpm.networks.unet import UNet
-from dpm.records import Record, sha256
+from dpm.runs.evaluate import evaluate
+from dpm.runs.folder import Run
+from dpm.runs.weights import Loaded, load_weights
+from dpm.study.claims import load_claims, verdict
+from dpm.study.records import Record, sha256
 
 SIMPLE = "ho_2020/cifar10_simple"
 RELEASED = {  # config.json of google/ddpm-cifar10-32, in full
@@ -108,7 +110,7 @@ def loaded(path: Path, arguments: dict[str, Any] = SMALL) -> UNet:
     return network
 
 
-def evaluation(root: Path, weights: Path, *overrides: str) -> runs.Run:
+def evaluation(root: Path, weights: Path, *overrides: str) -> Run:
     line = [*ON_THE_COMMAND_LINE, "reverse.network.precision=float32", f"weights={weights}", *overrides]
     return test_runs.configured(root, *line, experiment=SIMPLE, verb="evaluate")
 
@@ -293,7 +295,7 @@ def test_weights_are_the_networks_and_all_else_is_the_configurations(tmp_path: P
     reverse, fresh = run.reverse(), run.reverse().state_dict()
     hashed = sha256((folder / "diffusion_pytorch_model.safetensors").read_bytes())
     said = {"released": "released", "released_sha256": hashed}
-    assert runs.load_weights(run, reverse) == runs.Loaded(str(path), {}, said)
+    assert load_weights(run, reverse) == Loaded(str(path), {}, said)
     expected = {f"network.network.{key}": value for key, value in loaded(folder).state_dict().items()}
     state = reverse.state_dict()
     assert expected.keys() < state.keys()
@@ -307,13 +309,13 @@ def test_our_own_file_is_not_taken_for_a_released_one(tmp_path: Path) -> None:
     assert not diffusers_layout.recognises(tmp_path / "missing.bin")
     run = evaluation(tmp_path, tmp_path / "own.safetensors")
     with pytest.raises(UserError, match=r"own\.safetensors does not fit this configuration"):
-        runs.load_weights(run, run.reverse())
+        load_weights(run, run.reverse())
 
 
 def test_an_experiment_without_a_u_net_refuses_them(tmp_path: Path, folder: Path) -> None:
     run = test_runs.configured(tmp_path, f"weights={folder}", verb="evaluate")
     with pytest.raises(UserError, match=f"this experiment has none; try {SIMPLE}"):
-        runs.load_weights(run, run.reverse())
+        load_weights(run, run.reverse())
 
 
 @pytest.mark.slow
@@ -321,7 +323,7 @@ def test_evaluated_they_leave_a_record_about_the_papers_number(tmp_path: Path, f
     grey = np.random.default_rng(0).integers(0, 256, (2200, 3, 32, 32), np.uint8)
     monkeypatch.setattr(files, "cifar10", lambda folder: (grey[:2100], grey[2100:]))
     for averaged, weights in ((True, "ema"), (False, "last")):
-        record = runs.evaluate(evaluation(tmp_path, folder, f"averaged={averaged}"))
+        record = evaluate(evaluation(tmp_path, folder, f"averaged={averaged}"))
         assert record.budget == {}
         (m,) = (m for m in record.measurements if m.quantity == "nll_bound")
         assert m.claim is not None

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from dpm import schedules
+from dpm.baselines.gaussian_images import GaussianImages
 from dpm.bound import entropy_edges, stationary_edges
 from dpm.data.images import StandardizedImages
 from dpm.data.synthetic import GaussianData, SwissRoll
@@ -19,13 +20,13 @@ from dpm.evaluators.bound import AllTerms, all_terms, in_grey_levels, layout_of
 from dpm.evaluators.sampled import SampledK
 from dpm.evaluators.trajectories import Trajectories
 from dpm.evaluators.truth import Truth, log_density_of_x_1
-from dpm.image_model import GaussianImages
 from dpm.oracles.gaussian import GaussianOracle
-from dpm.predictions import Epsilon, WhitenedResidual
+from dpm.predictions.papers import Epsilon
+from dpm.predictions.residual import WhitenedResidual
 from dpm.processes.gaussian import GaussianDiffusion
-from dpm.records import Measurement
 from dpm.reverse.gaussian import GaussianReverse
-from dpm.units import Layout
+from dpm.study.records import Measurement
+from dpm.study.units import Layout
 from dpm.variances import FixedLarge, LearnedPosterior
 
 T, D, BIT = 6, 2, math.log(2)

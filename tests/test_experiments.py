@@ -9,10 +9,13 @@ import test_runs
 import torch
 import yaml
 
-from dpm import configs, runs
-from dpm.claims import load_claims, verdict
 from dpm.data import dead_leaves, files, textures
-from dpm.records import Record
+from dpm.runs import configs
+from dpm.runs.evaluate import evaluate
+from dpm.runs.train import train
+from dpm.runs.weights import rounded
+from dpm.study.claims import load_claims, verdict
+from dpm.study.records import Record
 
 CONF = test_runs.ROOT / "conf"
 EXPERIMENTS = sorted(str(path.relative_to(CONF / "experiment").with_suffix("")) for path in CONF.glob("experiment/**/*.yaml"))
@@ -123,8 +126,8 @@ def test_an_experiment_trains_and_leaves_a_record(tmp_path: Path, experiment: st
     line = [*TINY, *SMALLER.get(experiment, [])]
     run, verb = (test_runs.configured(tmp_path, *line, experiment=experiment, verb=verb) for verb in ("train", "evaluate"))
     assert run.name == experiment
-    done = runs.train(run)
-    record = runs.evaluate(verb)
+    done = train(run)
+    record = evaluate(verb)
     assert np.isfinite(done["value"])
     assert record == Record.load(verb.record)
     assert record.experiment == experiment
@@ -154,7 +157,7 @@ def test_an_experiment_has_every_tier_and_says_what_it_is(tmp_path: Path, experi
 def test_shipped_weights_are_small(tmp_path: Path, experiment: str) -> None:
     """Below 8 MB at the configured sizes and in the precision that is shipped: results stay a part of the repository."""
     run = test_runs.configured(tmp_path, experiment=experiment)
-    assert sum(tensor.nbytes for tensor in runs.rounded(run.reverse(), run.config["shipped"]).values()) < 8e6
+    assert sum(tensor.nbytes for tensor in rounded(run.reverse(), run.config["shipped"]).values()) < 8e6
 
 
 @pytest.mark.parametrize(("group", "option"), GROUPS)

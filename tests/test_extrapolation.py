@@ -10,13 +10,13 @@ import pytest
 import scipy.optimize
 import scipy.stats
 
-from dpm.claims import Claim, Tolerance, load_claims
 from dpm.errors import UserError
-from dpm.extrapolation import Extrapolation, PowerLaw, of_long_runs, spread
 from dpm.figures import load_arrays, render
 from dpm.figures.budget import against_budget
-from dpm.records import Measurement, Record
-from dpm.results import selected
+from dpm.study.claims import Claim, Tolerance, load_claims
+from dpm.study.extrapolation import Extrapolation, PowerLaw, of_long_runs, spread
+from dpm.study.records import Measurement, Record
+from dpm.study.results import selected
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "benchmarks"))

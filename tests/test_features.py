@@ -29,7 +29,7 @@ from dpm.evaluators.features import (
     jackknife,
     patches,
 )
-from dpm.records import sha256, standard_error
+from dpm.study.records import sha256, standard_error
 
 
 def normals(*shape: int, seed: int = 0) -> Tensor:

@@ -10,11 +10,11 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.quiver import Quiver
 
-from dpm.claims import Claim, Tolerance, load_claims
 from dpm.errors import UserError
 from dpm.figures import curve, images, load_arrays, render, sampled_terms, schedule, sweep, swiss_roll, terms
-from dpm.records import over_seeds, save_arrays
-from dpm.results import selected
+from dpm.study.claims import Claim, Tolerance, load_claims
+from dpm.study.records import over_seeds, save_arrays
+from dpm.study.results import selected
 
 T = fake_results.T
 CLAIM = Claim("p/K", "Table 1", "P8", "log_likelihood_bound", "bits", 2.35, Tolerance(0.1, "why"))

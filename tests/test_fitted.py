@@ -13,11 +13,11 @@ from dpm.decoders import Discretized
 from dpm.errors import UserError
 from dpm.evaluators.fitted import InStages, Stage
 from dpm.evaluators.sampled import SampledNLL
-from dpm.memory import Memory, with_memory
-from dpm.predictions import X0
+from dpm.predictions.papers import X0
 from dpm.processes.gaussian import GaussianDiffusion
 from dpm.reverse.correlated import Correlated, correlated
 from dpm.reverse.gaussian import GaussianReverse
+from dpm.reverse.memory import Memory, with_memory
 from dpm.variances import FixedLarge
 
 T, LAST = 20, 4

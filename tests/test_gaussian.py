@@ -13,7 +13,7 @@ from dpm import predictions, schedules, variances
 from dpm.decoders import Network, Stationary
 from dpm.errors import UserError
 from dpm.objectives.simple import Simple
-from dpm.predictions import X0, Clipped, Epsilon, ForwardPerturbation, Mean, ScaledForwardPerturbation, Velocity
+from dpm.predictions.papers import X0, Clipped, Epsilon, ForwardPerturbation, Mean, ScaledForwardPerturbation, Velocity
 from dpm.processes.gaussian import GaussianDiffusion
 from dpm.reverse.gaussian import GaussianReverse
 from dpm.schedules import LearnedBetaSchedule

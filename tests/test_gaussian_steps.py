@@ -9,11 +9,11 @@ import torch
 from test_image_model import SHAPE, D, basis, draws, posterior, spectral
 
 from dpm import schedules
+from dpm.baselines.gaussian_images import GaussianImages
 from dpm.data.images import DiscreteImages
 from dpm.errors import UserError
 from dpm.evaluators.gaussian_steps import GaussianSteps, costs, entropy
 from dpm.figures import gaussian_steps, render
-from dpm.image_model import GaussianImages
 from dpm.processes.gaussian import GaussianDiffusion
 
 SCHEDULES = {

@@ -27,12 +27,12 @@ from dpm.evaluators.generation import (
 )
 from dpm.evaluators.neighbours import mirrored, nearest, neighbours, seen_share
 from dpm.figures import generation as figures
-from dpm.predictions import X0, Clipped
+from dpm.predictions.papers import X0, Clipped
 from dpm.processes import per_example
 from dpm.processes.gaussian import GaussianDiffusion, Step
-from dpm.records import Measurement, standard_error
 from dpm.reverse.gaussian import GaussianReverse
 from dpm.samplers import ancestral as samplers
+from dpm.study.records import Measurement, standard_error
 from dpm.variances import Variance
 
 T, SHAPE, MEAN, V = 24, (1, 2, 3), 0.2, 0.06

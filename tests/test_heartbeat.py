@@ -13,7 +13,6 @@ from torch.distributions import kl_divergence
 
 from dpm import bound as bounds
 from dpm.bound import entropy_edges, stationary_edges
-from dpm.claims import load_claims
 from dpm.data.heartbeat import BinaryHeartbeat
 from dpm.decoders import Stationary
 from dpm.errors import UserError
@@ -27,6 +26,7 @@ from dpm.processes.binomial import BinomialDiffusion, bernoulli
 from dpm.processes.gaussian import GaussianDiffusion
 from dpm.reverse.binomial import BinomialReverse
 from dpm.schedules import constant_erasure, linear
+from dpm.study.claims import load_claims
 from dpm.training import Learner, Plan, fit
 
 CLAIMS = load_claims(Path(__file__).parents[1] / "conf" / "claims")

@@ -11,13 +11,14 @@ from test_bound import CONVENTIONS, frozen_noise
 from torch import Tensor, nn
 
 from dpm import schedules
+from dpm.baselines.gaussian_images import GaussianImages, resized
 from dpm.bound import bound
 from dpm.data.dead_leaves import DeadLeaves
 from dpm.data.synthetic import GaussianData
 from dpm.decoders import Network
-from dpm.image_model import GaussianImages, resized
 from dpm.oracles.gaussian import GaussianOracle
-from dpm.predictions import Epsilon, LinearResidual, WhitenedResidual
+from dpm.predictions.papers import Epsilon
+from dpm.predictions.residual import LinearResidual, WhitenedResidual
 from dpm.processes.gaussian import GaussianDiffusion
 from dpm.reverse.gaussian import GaussianReverse, clipped
 from dpm.variances import LearnedPosterior

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from dpm import schedules
+from dpm.baselines.gaussian_images import GaussianImages
 from dpm.errors import UserError
-from dpm.image_model import GaussianImages
 from dpm.networks.kernels import KernelPrediction
 from dpm.networks.wrappers import Autocast
-from dpm.predictions import Noiseless
+from dpm.predictions.residual import Noiseless
 from dpm.processes.gaussian import GaussianDiffusion
 
 Q = GaussianDiffusion(schedules.geometric(T=50, beta_1=1e-4, alpha_bar_T=1e-2))

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from dpm import schedules
 from dpm.decoders import Discretized, DiscretizedNormal, Network
 from dpm.errors import UserError
-from dpm.memory import Memory, Raster, causal, likeliest_scale, one_step, padded, regression, with_memory
-from dpm.predictions import X0
+from dpm.predictions.papers import X0
 from dpm.processes.gaussian import GaussianDiffusion
 from dpm.reverse.gaussian import GaussianReverse
+from dpm.reverse.memory import Memory, Raster, causal, likeliest_scale, one_step, padded, regression, with_memory
 from dpm.variances import FixedLarge
 
 SHAPE = (2, 2, 2)  # colours, rows, columns

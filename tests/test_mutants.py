@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, kl_divergence
 
-from dpm import bound, checkpoints, schedules, variances
+from dpm import bound, schedules, variances
 from dpm.bound import Bound, Edges, transition
 from dpm.data.images import StandardizedImages
 from dpm.decoders import DiscretizedNormal
@@ -35,9 +35,10 @@ from dpm.evaluators import sampled
 from dpm.evaluators.sampled import LinearError
 from dpm.objectives import one_term
 from dpm.objectives.one_term import OneTerm
-from dpm.predictions import Epsilon
+from dpm.predictions.papers import Epsilon
 from dpm.processes.gaussian import GaussianDiffusion, normal
 from dpm.reverse import Reverse
+from dpm.runs import checkpoints
 from dpm.samplers import ancestral
 from dpm.times import stratified
 

@@ -15,7 +15,8 @@ from dpm.errors import UserError
 from dpm.objectives.one_term import OneTerm
 from dpm.objectives.simple import Simple
 from dpm.objectives.weighted import Weighted
-from dpm.predictions import X0, Epsilon, ForwardPerturbation, Mean, Prediction, Velocity
+from dpm.predictions import Prediction
+from dpm.predictions.papers import X0, Epsilon, ForwardPerturbation, Mean, Velocity
 from dpm.processes.gaussian import GaussianDiffusion
 from dpm.reverse.gaussian import GaussianReverse
 from dpm.times import stratified

@@ -19,7 +19,7 @@ from dpm.decoders import Stationary
 from dpm.objectives.quasirandom_terms import QuasiRandomTerms
 from dpm.optimizers import QuasiNewton
 from dpm.oracles.gaussian import GaussianOracle
-from dpm.predictions import Epsilon
+from dpm.predictions.papers import Epsilon
 from dpm.processes.gaussian import GaussianDiffusion
 from dpm.reverse.gaussian import GaussianReverse
 from dpm.training import Closure, Diverged, Learner, MeanLoss, Plan, best_start, fit

@@ -18,8 +18,8 @@ import torch
 from test_training import DATA, OBJECTIVE, PLAN, content, learner
 from torch import Tensor, multiprocessing, nn
 
-from dpm import checkpoints, parallel
 from dpm.errors import UserError
+from dpm.runs import checkpoints, parallel
 from dpm.training import Learner, Progress, fit
 
 N = 2

@@ -27,8 +27,8 @@ from dpm.evaluators import parzen
 from dpm.evaluators.parzen import SIGMAS, ParzenWindow
 from dpm.oracles.gaussian import GaussianOracle
 from dpm.processes.gaussian import GaussianDiffusion
-from dpm.records import Measurement
 from dpm.samplers.ancestral import ancestral
+from dpm.study.records import Measurement
 
 LOG_DENSITY, UNIT_INTERVAL = parzen.log_density, parzen.unit_interval
 T, BETA_1, SHAPE, MEAN, STD = 6, 0.3, (1, 1, 2), 128.0, 40.0

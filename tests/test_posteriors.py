@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from dpm import schedules
+from dpm.baselines.gaussian_images import GaussianImages
 from dpm.data.images import StandardizedImages
 from dpm.data.synthetic import GaussianData
 from dpm.decoders import Stationary
@@ -16,7 +17,6 @@ from dpm.errors import UserError
 from dpm.evaluators.posteriors import Denoised, Inpainted
 from dpm.figures import posteriors as figures
 from dpm.figures import render
-from dpm.image_model import GaussianImages
 from dpm.oracles.gaussian import GaussianOracle
 from dpm.processes import per_example
 from dpm.processes.gaussian import GaussianDiffusion, normal, posterior_mean

@@ -13,17 +13,17 @@ import pytest
 import yaml
 from fake_results import MLP, ROLL, TABLE
 
-from dpm import audit
-from dpm.claims import load_claims
 from dpm.errors import UserError
-from dpm.records import Record, over_seeds
 from dpm.report import Report, appendices, convert, sections
 from dpm.report.drawing import draw
 from dpm.report.markdown import document, limit, measured, plain, setting, signed, table
 from dpm.report.pages import FigureEntry, fill, load_pages
-from dpm.report.verdicts import counted, page_rows, terminal, unmeasured
-from dpm.results import Results, selected
+from dpm.report.rows import counted, page_rows, terminal, unmeasured
 from dpm.runs import variant
+from dpm.study import audit
+from dpm.study.claims import load_claims
+from dpm.study.records import Record, over_seeds
+from dpm.study.results import Results, selected
 
 ROOT = Path(__file__).resolve().parents[1]
 CLAIMS = ROOT / "conf" / "claims"

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from dpm.claims import load_claims
-from dpm.records import sha256
 from dpm.report import Report
 from dpm.report.drawing import drawable
-from dpm.results import Results
+from dpm.study.claims import load_claims
+from dpm.study.records import sha256
+from dpm.study.results import Results
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS, CLAIMS = ROOT / "results", ROOT / "conf" / "claims"

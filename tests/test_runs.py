@@ -24,10 +24,13 @@ from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
-from dpm import checkpoints, configs, runs
 from dpm.errors import UserError
-from dpm.records import Record
-from dpm.runs import Run
+from dpm.runs import Run, checkpoints, configs
+from dpm.runs.evaluate import evaluate
+from dpm.runs.folder import locked
+from dpm.runs.train import train
+from dpm.runs.weights import load_weights
+from dpm.study.records import Record
 
 ROOT = Path(__file__).parents[1]
 ROLL = "sohl_dickstein_2015/swiss_roll"
@@ -172,7 +175,7 @@ def one_line(error: str) -> bool:
 )
 def test_bad_input_is_one_line_and_leaves_nothing_behind(tmp_path: Path, override: str, complaint: str) -> None:
     with pytest.raises((UserError, HydraException)) as caught:
-        runs.train(configured(tmp_path, *(["tracker=offline"] if "tracker" in override else []), override))
+        train(configured(tmp_path, *(["tracker=offline"] if "tracker" in override else []), override))
     assert complaint in str(caught.value)
     assert list(tmp_path.iterdir()) == []
 
@@ -180,13 +183,13 @@ def test_bad_input_is_one_line_and_leaves_nothing_behind(tmp_path: Path, overrid
 @pytest.mark.parametrize("override", ["examples=-1", "examples=0", "weights=missing.safetensors"])
 def test_an_evaluation_that_cannot_be_meant_is_refused(tmp_path: Path, override: str) -> None:
     with pytest.raises(UserError, match=override.split("=")[0]):
-        runs.evaluate(configured(tmp_path, override, verb="evaluate"))
+        evaluate(configured(tmp_path, override, verb="evaluate"))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_an_evaluation_without_a_training_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="train it first"):
-        runs.evaluate(configured(tmp_path, verb="evaluate"))
+        evaluate(configured(tmp_path, verb="evaluate"))
 
 
 def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
@@ -194,57 +197,57 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
     (tmp_path / "noise.safetensors").write_bytes(b"not weights at all")
     for name in ("other", "noise"):
         with pytest.raises(UserError, match="does not fit this configuration"):
-            runs.evaluate(configured(tmp_path, f"weights={tmp_path}/{name}.safetensors", verb="evaluate"))
+            evaluate(configured(tmp_path, f"weights={tmp_path}/{name}.safetensors", verb="evaluate"))
 
 
 def test_weights_of_another_configuration_are_not_evaluated_under_this_ones_name(tmp_path: Path) -> None:
     """beta_1 = 1e-6 evaluated with the weights of 1e-2 would be a number of neither."""
     for beta_1 in ("1e-6", "1e-2"):
-        runs.train(configured(tmp_path, *TINY, f"beta_1={beta_1}"))
-        runs.evaluate(configured(tmp_path, *TINY, f"beta_1={beta_1}", verb="evaluate"))
+        train(configured(tmp_path, *TINY, f"beta_1={beta_1}"))
+        evaluate(configured(tmp_path, *TINY, f"beta_1={beta_1}", verb="evaluate"))
     other = configured(tmp_path, *TINY, "beta_1=1e-2", verb="evaluate")
     weights = other.record.with_suffix(".safetensors")
     asked = configured(tmp_path, *TINY, "beta_1=1e-6", f"weights='{weights}'", verb="evaluate")
     with pytest.raises(UserError, match=r"weights of another configuration: .*beta_1: 0\.01 -> 1e-06"):
-        runs.evaluate(asked)
+        evaluate(asked)
     own = configured(tmp_path, *TINY, "beta_1=1e-2", f"weights='{weights}'", verb="evaluate")
-    runs.evaluate(own)
+    evaluate(own)
     old = tmp_path / "old.safetensors"  # as written before files said what they are of
     safetensors.torch.save_file(safetensors.torch.load_file(weights), old)
     with pytest.raises(UserError, match="weights for another noise schedule"):
-        runs.evaluate(configured(tmp_path, *TINY, "beta_1=1e-6", f"weights={old}", verb="evaluate"))
+        evaluate(configured(tmp_path, *TINY, "beta_1=1e-6", f"weights={old}", verb="evaluate"))
 
 
 @pytest.mark.parametrize("harm", ["damaged", "deleted"])
 def test_a_finished_run_is_not_evaluated_from_an_older_checkpoint(tmp_path: Path, harm: str) -> None:
-    runs.train(configured(tmp_path, *TINY))
+    train(configured(tmp_path, *TINY))
     for path in the_folder(tmp_path).glob("step-*.pt"):
         if harm == "deleted":
             path.unlink()
         elif path == checkpoint(the_folder(tmp_path)):
             path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(UserError, match=r"delete done\.json there and train again"):
-        runs.evaluate(configured(tmp_path, *TINY, verb="evaluate"))
+        evaluate(configured(tmp_path, *TINY, verb="evaluate"))
 
 
 # Training in a folder
 
 
 def test_a_finished_run_is_skipped_and_another_configuration_refused(tmp_path: Path, capsys) -> None:
-    done = runs.train(configured(tmp_path, *TINY))
+    done = train(configured(tmp_path, *TINY))
     folder = the_folder(tmp_path)
     before = {path: path.stat().st_mtime_ns for path in folder.iterdir() if path.name != ".lock"}
-    assert runs.train(configured(tmp_path, *TINY)) == done
+    assert train(configured(tmp_path, *TINY)) == done
     assert "finished before; nothing to do" in capsys.readouterr().out
     assert {path: path.stat().st_mtime_ns for path in before} == before
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "optimizer": {**config["optimizer"], "lr": 0.5}}))
     with pytest.raises(UserError, match=r"another configuration \(optimizer\.lr: 0\.5 -> 0\.02\)"):
-        runs.train(configured(tmp_path, *TINY))
+        train(configured(tmp_path, *TINY))
 
 
 def test_a_done_run_says_what_it_reached_and_what_it_cost(tmp_path: Path) -> None:
-    done = runs.train(configured(tmp_path, *TINY, "seed=7"))
+    done = train(configured(tmp_path, *TINY, "seed=7"))
     rows = metrics(the_folder(tmp_path))
     assert [row["step"] for row in rows] == [1, 2, 2, 3, 4, 4]
     assert (done["seed"], done["value"], done["unit"]) == (7, rows[-1]["value"], "bits")
@@ -257,8 +260,8 @@ def test_a_done_run_says_what_it_reached_and_what_it_cost(tmp_path: Path) -> Non
 
 def check_evaluation_uses_the_average(root: Path) -> None:
     """The weights beside the record, and the record's hash of them, are the moving average, not the last weights."""
-    runs.train(configured(root, *TINY))
-    runs.evaluate(configured(root, *TINY, verb="evaluate"))
+    train(configured(root, *TINY))
+    evaluate(configured(root, *TINY, verb="evaluate"))
     state = torch.load(checkpoint(the_folder(root)), weights_only=True)
     (path,) = (root / "results").glob("**/*.safetensors")
     evaluated = safetensors.torch.load_file(path)
@@ -273,18 +276,18 @@ def test_evaluation_uses_the_average(tmp_path: Path) -> None:
 
 def test_the_validated_value_is_that_of_the_average(tmp_path: Path) -> None:
     run = configured(tmp_path, *TINY)
-    done, reverse = runs.train(run), run.reverse()
-    runs.load_weights(run, reverse)
+    done, reverse = train(run), run.reverse()
+    load_weights(run, reverse)
     again = run.evaluate("validation", reverse, 20, configs.build(run.config, "data"))
     assert again.measurements[0].value == done["value"]
 
 
 def test_shipped_weights_give_the_same_record_without_the_run(tmp_path: Path) -> None:
     """What somebody else can do: evaluate from the results folder alone."""
-    runs.train(configured(tmp_path, *TINY))
-    first = runs.evaluate(configured(tmp_path, *TINY, verb="evaluate"))
+    train(configured(tmp_path, *TINY))
+    first = evaluate(configured(tmp_path, *TINY, verb="evaluate"))
     (tmp_path / "outputs").rename(tmp_path / "elsewhere")
-    second = runs.evaluate(configured(tmp_path, *TINY, verb="evaluate"))
+    second = evaluate(configured(tmp_path, *TINY, verb="evaluate"))
     assert second.measurements == first.measurements
     assert second.budget == first.budget
     assert second.provenance["weights_sha256"] == first.provenance["weights_sha256"]
@@ -292,12 +295,12 @@ def test_shipped_weights_give_the_same_record_without_the_run(tmp_path: Path) ->
 
 def test_weights_are_rounded_before_they_are_evaluated(tmp_path: Path) -> None:
     """With shipped=float16 the record is that of the small file: evaluated again from it alone, it is the same."""
-    runs.train(configured(tmp_path, *TINY))
-    full = runs.evaluate(configured(tmp_path, *TINY, verb="evaluate"))
-    half = runs.evaluate(configured(tmp_path, *TINY, "shipped=float16", verb="evaluate"))
+    train(configured(tmp_path, *TINY))
+    full = evaluate(configured(tmp_path, *TINY, verb="evaluate"))
+    half = evaluate(configured(tmp_path, *TINY, "shipped=float16", verb="evaluate"))
     assert half.measurements != full.measurements
     (tmp_path / "outputs").rename(tmp_path / "elsewhere")
-    again = runs.evaluate(configured(tmp_path, *TINY, "shipped=float16", verb="evaluate"))
+    again = evaluate(configured(tmp_path, *TINY, "shipped=float16", verb="evaluate"))
     assert again.measurements == half.measurements
     run = configured(tmp_path, *TINY, verb="evaluate")
     tensors = safetensors.torch.load_file(run.record.with_suffix(".safetensors"))
@@ -306,17 +309,17 @@ def test_weights_are_rounded_before_they_are_evaluated(tmp_path: Path) -> None:
     assert {tensors[name].dtype for name in trained} == {torch.float16}
     assert {tensor.dtype for name, tensor in tensors.items() if name not in trained} == {torch.float64}  # betas, exact
     with pytest.raises(UserError, match="shipped = int8: float32 or float16"):
-        runs.evaluate(configured(tmp_path, *TINY, "shipped=int8", verb="evaluate"))
+        evaluate(configured(tmp_path, *TINY, "shipped=int8", verb="evaluate"))
 
 
 def test_a_damaged_newest_checkpoint_costs_a_warning_and_not_the_result(tmp_path: Path, capsys) -> None:
     """Resumed from the older checkpoint, the run ends as it would have; without any good one it says so."""
-    runs.train(configured(tmp_path, *TINY))
+    train(configured(tmp_path, *TINY))
     folder = the_folder(tmp_path)
     expected, rows = final_state(folder), metrics(folder)
     (folder / "done.json").unlink()
     checkpoint(folder).write_bytes(checkpoint(folder).read_bytes()[:-9])
-    runs.train(configured(tmp_path, *TINY))
+    train(configured(tmp_path, *TINY))
     assert re.search(r"warning: .*step-000000004\.pt is damaged.*; going on from an older one\n", capsys.readouterr().err)
     assert final_state(folder) == expected
     assert metrics(folder) == rows
@@ -324,41 +327,41 @@ def test_a_damaged_newest_checkpoint_costs_a_warning_and_not_the_result(tmp_path
     for path in folder.glob("*.pt"):
         path.write_bytes(b"")
     with pytest.raises(UserError, match="is damaged"):
-        runs.train(configured(tmp_path, *TINY))
+        train(configured(tmp_path, *TINY))
 
 
 def test_rows_do_not_depend_on_where_a_run_was_interrupted(tmp_path: Path) -> None:
     """A logged loss is the mean over its interval, also where a checkpoint, and so a restart, lies inside it."""
-    runs.train(configured(tmp_path, *TINY, "training.log_every=3"))
+    train(configured(tmp_path, *TINY, "training.log_every=3"))
     folder = the_folder(tmp_path)
     rows = metrics(folder)
     (folder / "done.json").unlink()
     checkpoint(folder).write_bytes(b"")  # on from step 2
-    runs.train(configured(tmp_path, *TINY, "training.log_every=3"))
+    train(configured(tmp_path, *TINY, "training.log_every=3"))
     assert metrics(folder) == rows
 
 
 def test_a_row_that_was_cut_short_is_dropped(tmp_path: Path) -> None:
-    runs.train(configured(tmp_path, *TINY))
+    train(configured(tmp_path, *TINY))
     folder = the_folder(tmp_path)
     rows = metrics(folder)
     (folder / "done.json").unlink()
     with (folder / "metrics.jsonl").open("a") as file:
         file.write('{"step": 4, "lo')
-    runs.train(configured(tmp_path, *TINY))
+    train(configured(tmp_path, *TINY))
     assert metrics(folder) == rows
 
 
 def test_a_folder_belongs_to_one_process_at_a_time(tmp_path: Path) -> None:
     run = configured(tmp_path, *TINY)
-    with runs.locked(run.folder), pytest.raises(UserError, match="another process trains here"):
-        runs.train(run)
-    runs.train(run)
+    with locked(run.folder), pytest.raises(UserError, match="another process trains here"):
+        train(run)
+    train(run)
 
 
 def test_divergence_keeps_the_last_good_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"step \d+: loss .*; weights not updated"):
-        runs.train(configured(tmp_path, *TINY, "training.steps=50", "optimizer.lr=1e30", "training.checkpoint_every=1"))
+        train(configured(tmp_path, *TINY, "training.steps=50", "optimizer.lr=1e30", "training.checkpoint_every=1"))
     state, complaints = checkpoints.load_newest(the_folder(tmp_path))
     assert state is not None
     assert (complaints, bool(state["ema"])) == ([], True)
@@ -425,7 +428,7 @@ def test_a_signal_in_the_middle_of_a_step_saves_a_state_that_resumes_exactly(com
     folder = the_folder(tmp_path)
     assert not (folder / "done.json").exists()
     command("train", *TINY, "training.steps=6")
-    runs.train(configured(tmp_path / "whole", *TINY, "training.steps=6"))
+    train(configured(tmp_path / "whole", *TINY, "training.steps=6"))
     assert final_state(folder) == final_state(the_folder(tmp_path / "whole"))
     assert metrics(folder) == metrics(the_folder(tmp_path / "whole"))
 
@@ -443,7 +446,7 @@ def test_killed_and_restarted_a_run_ends_with_the_same_bytes(tmp_path: Path) -> 
     with started(tmp_path, *arguments) as process:
         _, err = process.communicate()
     assert (process.returncode, err) == (0, "")
-    runs.train(configured(tmp_path / "whole", *arguments))
+    train(configured(tmp_path / "whole", *arguments))
     whole = the_folder(tmp_path / "whole")
     assert final_state(folder) == final_state(whole)
     assert metrics(folder) == metrics(whole)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from dpm import schedules
+from dpm.baselines.gaussian_images import GaussianImages
 from dpm.bound import decoder_edges, entropy_edges, stationary_edges, term
 from dpm.data.images import StandardizedImages
 from dpm.data.synthetic import GaussianData
@@ -33,8 +34,8 @@ from dpm.evaluators.sampled import (
     visit,
 )
 from dpm.evaluators.samples import ImageSamples, LargeSample
-from dpm.image_model import GaussianImages
-from dpm.predictions import X0, WhitenedResidual
+from dpm.predictions.papers import X0
+from dpm.predictions.residual import WhitenedResidual
 from dpm.processes import per_example
 from dpm.processes.gaussian import GaussianDiffusion
 from dpm.reverse import Reverse

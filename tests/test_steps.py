@@ -18,24 +18,25 @@ from torch import Tensor, nn
 from torch.distributions import Normal
 
 from dpm import schedules, seeds
+from dpm.baselines.gaussian_images import GaussianImages
 from dpm.bound import bound, decoder_edges, draw, term
 from dpm.data.synthetic import GaussianData
 from dpm.decoders import Discretized, Network, Stationary
 from dpm.errors import UserError
 from dpm.figures import render
 from dpm.figures import steps as figures
-from dpm.image_model import GaussianImages
 from dpm.oracles.gaussian import GaussianOracle
-from dpm.predictions import X0, WhitenedResidual
+from dpm.predictions.papers import X0
+from dpm.predictions.residual import WhitenedResidual
 from dpm.processes import per_example
 from dpm.processes.gaussian import GaussianDiffusion
-from dpm.records import standard_error
 from dpm.reverse import Reverse
 from dpm.reverse.gaussian import GaussianReverse
 from dpm.samplers import steps
 from dpm.samplers.ancestral import grid as even
 from dpm.samplers.steps import Costs, all_pairs, best_grids, cost, pairs_of, quadratic, remembering
 from dpm.schedules import BetaSchedule
+from dpm.study.records import standard_error
 from dpm.variances import FixedLarge, LearnedPosterior, Variance
 
 T, MEAN, VARIANCE = 8, 0.8, 0.3

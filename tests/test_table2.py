@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from dpm import configs, runs
 from dpm.bound import decoder_edges
 from dpm.data import files
 from dpm.data.images import DiscreteImages
@@ -22,12 +21,16 @@ from dpm.figures import table2
 from dpm.figures.images import tile
 from dpm.objectives.mean_term import MeanTerm
 from dpm.objectives.one_term import OneTerm
-from dpm.predictions import Epsilon
+from dpm.predictions.papers import Epsilon
 from dpm.processes import per_example
 from dpm.processes.gaussian import GaussianDiffusion, normal
-from dpm.records import Record
 from dpm.reverse.gaussian import GaussianReverse
+from dpm.runs import configs
+from dpm.runs.evaluate import evaluate
+from dpm.runs.folder import Run
+from dpm.runs.train import train
 from dpm.schedules import linear
+from dpm.study.records import Record
 from dpm.variances import FixedLarge
 
 EXPERIMENT = "ho_2020/table2"
@@ -41,7 +44,7 @@ VARIED = {
 }
 
 
-def configured(root: Path, cell: str, *overrides: str, verb: str = "train") -> runs.Run:
+def configured(root: Path, cell: str, *overrides: str, verb: str = "train") -> Run:
     return test_runs.configured(root, f"cell={cell}", *overrides, experiment=EXPERIMENT, verb=verb)
 
 
@@ -91,9 +94,9 @@ def test_a_cell_starts_as_the_release_does(tmp_path: Path, images: np.ndarray, c
 @pytest.mark.slow
 @pytest.mark.parametrize("cell", CELLS)
 def test_a_cell_trains_and_leaves_a_record_of_bound_and_quality(tmp_path: Path, images: np.ndarray, cell: str):
-    runs.train(configured(tmp_path, cell, *TINY))
+    train(configured(tmp_path, cell, *TINY))
     verb = configured(tmp_path, cell, *TINY, verb="evaluate")
-    record = runs.evaluate(verb)
+    record = evaluate(verb)
     assert record == Record.load(verb.record)
     assert verb.record.parent.relative_to(tmp_path / "results").as_posix().startswith(f"{EXPERIMENT}/cell={cell},")
     found = {(m.quantity, m.protocol.get("source")): m for m in record.measurements}

@@ -12,12 +12,12 @@ from test_bound import frozen_noise
 from torch import Tensor, nn
 
 from dpm import schedules
+from dpm.baselines.gaussian_images import GaussianImages
 from dpm.bound import bound, decoder_edges, draw, term
 from dpm.decoders import Network
 from dpm.errors import UserError
-from dpm.image_model import GaussianImages
 from dpm.objectives.one_term import OneTerm
-from dpm.predictions import LinearResidual
+from dpm.predictions.residual import LinearResidual
 from dpm.processes.gaussian import GaussianDiffusion
 from dpm.reverse.gaussian import GaussianReverse
 from dpm.times import AsLinear, NoiseLevels, Times, Uniform, stratified

@@ -11,10 +11,10 @@ import pytest
 import test_runs
 import torch
 
-from dpm import runs
 from dpm.errors import UserError
 from dpm.objectives.one_term import OneTerm
-from dpm.tracking import NoMirror, WandB
+from dpm.runs.tracking import NoMirror, WandB
+from dpm.runs.train import train
 
 
 class Service:
@@ -90,7 +90,7 @@ def test_a_server_that_does_not_answer_costs_one_warning(service: Service, tmp_p
 
 
 def test_a_training_is_mirrored_row_by_row_and_finished_in_any_case(service: Service, tmp_path: Path, monkeypatch) -> None:
-    runs.train(test_runs.configured(tmp_path, *test_runs.TINY, "tracker=offline"))
+    train(test_runs.configured(tmp_path, *test_runs.TINY, "tracker=offline"))
     *rows, image = service.of("log")
     steps = [row["step"] for row in rows]
     assert steps == sorted(steps) == [1, 2, 2, 3, 4, 4]
@@ -99,7 +99,7 @@ def test_a_training_is_mirrored_row_by_row_and_finished_in_any_case(service: Ser
     assert len(service.of("finish")) == 1
     monkeypatch.setattr(OneTerm, "__call__", lambda self, reverse, x_0: torch.full((len(x_0),), torch.nan, requires_grad=True))
     with pytest.raises(UserError, match="step 1"):
-        runs.train(test_runs.configured(tmp_path, *test_runs.TINY, "tracker=offline", "seed=1"))
+        train(test_runs.configured(tmp_path, *test_runs.TINY, "tracker=offline", "seed=1"))
     assert len(service.of("finish")) == 2
 
 

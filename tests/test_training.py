@@ -19,7 +19,7 @@ from dpm.decoders import Stationary
 from dpm.errors import UserError
 from dpm.networks.mlp import FourierMLP
 from dpm.objectives.one_term import OneTerm
-from dpm.predictions import Epsilon
+from dpm.predictions.papers import Epsilon
 from dpm.processes.gaussian import GaussianDiffusion
 from dpm.reverse.gaussian import GaussianReverse
 from dpm.training import Diverged, Learner, Plan, fit

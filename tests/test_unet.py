@@ -14,7 +14,7 @@ from dpm.errors import UserError
 from dpm.networks.unet import Attention, Downsample, Residual, UNet, Upsample, sinusoids
 from dpm.networks.wrappers import Autocast, Unshuffled
 from dpm.objectives.simple import Simple
-from dpm.predictions import Epsilon
+from dpm.predictions.papers import Epsilon
 from dpm.processes.gaussian import GaussianDiffusion
 from dpm.reverse.gaussian import GaussianReverse
 from dpm.schedulers import warm_up, warm_up_cosine

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 
 from dpm.errors import UserError
-from dpm.units import (
+from dpm.study.units import (
     BITS,
     DIM,
     EXAMPLE,

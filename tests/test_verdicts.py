@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 import test_runs
 
-from dpm import runs
-from dpm.claims import Claim, allowed, load_claims, verdict
 from dpm.errors import UserError
-from dpm.records import Measurement, over_seeds
 from dpm.reverse.gaussian import clipped
+from dpm.runs.evaluate import recipe
+from dpm.runs.weights import Loaded
+from dpm.study.claims import Claim, allowed, load_claims, verdict
+from dpm.study.records import Measurement, over_seeds
 
 CLAIMS = load_claims(test_runs.ROOT / "conf" / "claims")
 L, SIMPLE = CLAIMS["ho_2020/table1/bound/nll"], CLAIMS["ho_2020/table1/simple/nll"]
@@ -160,9 +161,9 @@ def test_our_network_at_the_papers_tier_is_not_the_papers_recipe(tmp_path: Path,
     reverse, steps = run.reverse(), run.plan.steps
     spent = {"steps": steps, "examples": steps * run.plan.batch_size}
     facts = {**clipped(reverse).facts, "data": "cifar10", "split": "test", "edges": "decoder", "weights": "ema"}
-    recipe = runs.recipe(run, reverse, runs.Loaded("", spent))
+    trained = recipe(run, reverse, Loaded("", spent))
     for value, expected in ((3.70, "short of"), (3.5, "surpassed"), (4.0, "short of")):
-        m = Measurement(L.quantity, value, 0.0025, 10000, L.unit, facts, L.id, error="estimate", recipe=recipe)
+        m = Measurement(L.quantity, value, 0.0025, 10000, L.unit, facts, L.id, error="estimate", recipe=trained)
         assert verdict(L, [m]).word == expected
     said = verdict(L, [m]).text
     for difference in (
@@ -178,11 +179,11 @@ def test_the_published_recipe_is_that_of_the_configured_experiment(tmp_path: Pat
     """`cifar10_simple tier=paper` has, fact for fact, the recipe of the paper's row."""
     run = test_runs.configured(tmp_path, "tier=paper", experiment="ho_2020/cifar10_simple", verb="evaluate")
     reverse = run.reverse()
-    recipe = runs.recipe(run, reverse, runs.Loaded("", {"steps": 800000, "examples": 800000 * 128}))
-    assert {key: recipe[key] for key in SIMPLE.recipe if key not in ("released", "variance")} == {
+    trained = recipe(run, reverse, Loaded("", {"steps": 800000, "examples": 800000 * 128}))
+    assert {key: trained[key] for key in SIMPLE.recipe if key not in ("released", "variance")} == {
         key: fact for key, fact in SIMPLE.recipe.items() if key not in ("released", "variance")
     }
-    assert recipe["variance"] in SIMPLE.recipe["variance"]  # type: ignore[operator]
+    assert trained["variance"] in SIMPLE.recipe["variance"]  # type: ignore[operator]
 
 
 def test_there_are_enough_cases() -> None:

@@ -9,7 +9,7 @@ from dpm import schedules
 from dpm.decoders import Discretized
 from dpm.evaluators import Evaluation
 from dpm.evaluators.wrapped import Wrapped
-from dpm.predictions import X0
+from dpm.predictions.papers import X0
 from dpm.processes.gaussian import GaussianDiffusion
 from dpm.reverse.gaussian import GaussianReverse, clipped
 from dpm.variances import FixedLarge

@@ -6,8 +6,8 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
+from dpm.baselines.gaussian_images import GaussianImages
 from dpm.errors import UserError
-from dpm.image_model import GaussianImages
 from dpm.reverse import Reverse
 
 

@@ -10,10 +10,11 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from dpm import parallel, seeds
+from dpm import seeds
 from dpm.data import Data
 from dpm.errors import UserError
 from dpm.objectives import Objective
+from dpm.runs import parallel
 
 
 @dataclass(frozen=True)

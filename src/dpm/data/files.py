@@ -22,7 +22,7 @@ import numpy as np
 import pooch
 
 from dpm.errors import UserError
-from dpm.records import sha256, write_atomically
+from dpm.study.records import sha256, write_atomically
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ import numpy as np
 from torch import Tensor
 
 from dpm.data import Data
-from dpm.records import Measurement
 from dpm.reverse import Reverse
+from dpm.study.records import Measurement
 
 Array = np.ndarray[Any, Any]
 Arrays = Mapping[str, Array]

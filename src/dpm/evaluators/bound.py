@@ -9,14 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dpm import seeds, units
+from dpm import seeds
 from dpm.bound import Edges, transition
 from dpm.data import Data
 from dpm.errors import UserError
 from dpm.evaluators import Evaluation
 from dpm.facts import Scalar
-from dpm.records import Measurement, standard_error
 from dpm.reverse import Reverse
+from dpm.study import units
+from dpm.study.records import Measurement, standard_error
 
 NATS_PER_BIT = math.log(2)
 

@@ -20,8 +20,8 @@ from dpm.evaluators.parzen import Images, draws
 from dpm.evaluators.samples import levels
 from dpm.facts import Scalar
 from dpm.networks.classifier import load
-from dpm.records import Measurement, sha256
 from dpm.reverse import Reverse
+from dpm.study.records import Measurement, sha256
 
 NAME = "mnist_classifier"
 

@@ -12,9 +12,9 @@ from dpm.bound import draw
 from dpm.data import Data
 from dpm.errors import UserError
 from dpm.evaluators import Evaluation
-from dpm.records import Measurement, standard_error
 from dpm.reverse import facts_of
 from dpm.reverse.gaussian import GaussianReverse
+from dpm.study.records import Measurement, standard_error
 
 
 class Distortion:

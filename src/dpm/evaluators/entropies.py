@@ -33,8 +33,8 @@ from dpm.oracles.binomial import Enumerable, Enumeration
 from dpm.processes import Process
 from dpm.processes.binomial import BinomialDiffusion
 from dpm.processes.gaussian import GaussianDiffusion
-from dpm.records import Measurement, standard_error
 from dpm.reverse import Reverse
+from dpm.study.records import Measurement, standard_error
 
 ERRORS, ROUNDING = 3, 1e-12  # standard errors, and units, by which an estimate may miss a bound that holds
 

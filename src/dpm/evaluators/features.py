@@ -22,7 +22,7 @@ from torch import Tensor
 from dpm import seeds
 from dpm.errors import UserError
 from dpm.facts import Scalar
-from dpm.records import Measurement, sha256
+from dpm.study.records import Measurement, sha256
 
 Network = Callable[[Tensor], tuple[Tensor, Tensor]]  # images (B, 3, H, W), uint8 -> features (B, d), logits (B, classes)
 

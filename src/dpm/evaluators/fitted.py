@@ -15,8 +15,8 @@ from dpm.evaluators import Array, Evaluation, Evaluator
 from dpm.evaluators.bound import nats_per_unit
 from dpm.evaluators.sampled import stratified_variance
 from dpm.facts import Scalar
-from dpm.records import Measurement
 from dpm.reverse import Reverse, facts_of
+from dpm.study.records import Measurement
 from dpm.times import stratified
 
 Fit = Callable[[Any, Tensor, int], Reverse]  # (reverse, examples, seed) -> the same with one more part

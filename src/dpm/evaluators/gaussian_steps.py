@@ -10,15 +10,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dpm.baselines.gaussian_images import GaussianImages
 from dpm.errors import UserError
 from dpm.evaluators import Arrays, Evaluation
 from dpm.facts import Scalar
-from dpm.image_model import GaussianImages
 from dpm.processes import per_example
 from dpm.processes.gaussian import GaussianDiffusion
-from dpm.records import Measurement
 from dpm.reverse import Reverse
 from dpm.schedules import BetaSchedule
+from dpm.study.records import Measurement
 
 
 @dataclass(frozen=True)

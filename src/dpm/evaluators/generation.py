@@ -20,11 +20,11 @@ from dpm.evaluators.features import Score
 from dpm.evaluators.samples import levels
 from dpm.facts import Scalar
 from dpm.processes.gaussian import GaussianDiffusion
-from dpm.records import Measurement
 from dpm.reverse import Reverse
 from dpm.reverse.gaussian import GaussianReverse
 from dpm.samplers.ancestral import ancestral, grid, sample
 from dpm.schedules import BetaSchedule
+from dpm.study.records import Measurement
 
 PROGRESSIVE, SHARED, INTERPOLATION = range(3)  # random streams of sampling
 

@@ -17,10 +17,10 @@ from dpm.evaluators.bound import NATS_PER_BIT, AllTerms, Limits
 from dpm.facts import Scalar
 from dpm.oracles.binomial import BinomialOracle, Enumeration
 from dpm.processes.binomial import BinomialDiffusion
-from dpm.records import Measurement, standard_error
 from dpm.reverse import Reverse
 from dpm.samplers.ancestral import ancestral
 from dpm.schedules import constant_erasure
+from dpm.study.records import Measurement, standard_error
 
 
 def oracle_of(reverse: Reverse, data: BinaryHeartbeat) -> BinomialOracle:

@@ -7,7 +7,7 @@ from torch import Tensor
 from dpm.errors import UserError
 from dpm.evaluators import Evaluation
 from dpm.facts import Scalar
-from dpm.records import Measurement, standard_error
+from dpm.study.records import Measurement, standard_error
 
 
 def nearest(versions: Tensor, training: Tensor, k: int, block_size: int = 1000) -> tuple[Tensor, Tensor]:

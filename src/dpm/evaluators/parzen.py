@@ -21,9 +21,9 @@ from dpm.evaluators import Evaluation
 from dpm.evaluators.bound import NATS_PER_BIT
 from dpm.evaluators.samples import levels
 from dpm.facts import Scalar
-from dpm.records import Measurement, standard_error
 from dpm.reverse import Reverse
 from dpm.samplers.ancestral import ancestral, grid
+from dpm.study.records import Measurement, standard_error
 
 SIGMAS: Sequence[float] = np.logspace(-1, 0, 10).tolist()  # the script's
 ENTRIES = 2**22  # of a block of the table of all pairs: 32 MB

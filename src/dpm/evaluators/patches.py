@@ -14,8 +14,8 @@ from dpm.evaluators.features import PatchDistance, patches
 from dpm.evaluators.generation import grey
 from dpm.evaluators.samples import ImageSamples
 from dpm.facts import Scalar
-from dpm.records import Measurement, standard_error
 from dpm.reverse import Reverse, facts_of
+from dpm.study.records import Measurement, standard_error
 
 GROUPS = 20  # of the jackknife
 

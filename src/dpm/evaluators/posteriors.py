@@ -7,16 +7,16 @@ import torch
 from torch import Tensor
 
 from dpm import seeds
+from dpm.baselines.gaussian_images import resized
 from dpm.data.images import StandardizedImages
 from dpm.errors import UserError
 from dpm.evaluators import Evaluation
 from dpm.evaluators.samples import levels
 from dpm.facts import Scalar
-from dpm.image_model import resized
-from dpm.records import Measurement, standard_error
 from dpm.reverse import Reverse
 from dpm.reverse.conditioned import Conditioned, GaussianFactor, KnownCoordinates
 from dpm.samplers.ancestral import sample
+from dpm.study.records import Measurement, standard_error
 
 
 class Denoised:

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from dpm import seeds
+from dpm.baselines.gaussian_images import GaussianImages
 from dpm.bound import Edges, decoder_edges, draw, term
 from dpm.data import Data
 from dpm.decoders import Discretized
@@ -29,10 +30,9 @@ from dpm.evaluators import Evaluation
 from dpm.evaluators.bound import Derived, layout_of, nats_per_unit
 from dpm.evaluators.distortion import reverse_steps
 from dpm.facts import Scalar
-from dpm.image_model import GaussianImages
 from dpm.processes import Process
-from dpm.records import Measurement
 from dpm.reverse import Reverse, facts_of
+from dpm.study.records import Measurement
 from dpm.times import Uniform, as_linear
 
 Z = 1.959964  # of a 95 % interval

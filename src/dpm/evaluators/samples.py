@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from dpm import seeds
+from dpm.baselines.gaussian_images import resized
 from dpm.data import Data
 from dpm.data.images import StandardizedImages
 from dpm.errors import UserError
 from dpm.evaluators import Evaluation
-from dpm.image_model import resized
 from dpm.reverse import Reverse
 from dpm.samplers.ancestral import sample
 

@@ -8,8 +8,8 @@ from dpm.data import KnownDensity
 from dpm.data.synthetic import SwissRoll
 from dpm.evaluators import Evaluation
 from dpm.evaluators.bound import NATS_PER_BIT
-from dpm.records import Measurement, standard_error
 from dpm.reverse import Reverse
+from dpm.study.records import Measurement, standard_error
 
 
 @torch.no_grad()

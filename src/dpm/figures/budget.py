@@ -2,8 +2,8 @@
 
 from matplotlib.figure import Figure
 
-from dpm.claims import Claim
 from dpm.figures import WIDTH, Arrays, styled
+from dpm.study.claims import Claim
 
 
 @styled

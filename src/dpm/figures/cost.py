@@ -6,8 +6,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dpm.figures import WIDTH, styled
-from dpm.records import Measurement, Record
-from dpm.results import selected
+from dpm.study.records import Measurement, Record
+from dpm.study.results import selected
 
 NETWORKS = {
     "unet": "the paper's U-Net",

@@ -5,8 +5,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter
 
-from dpm.claims import Claim
 from dpm.figures import WIDTH, Array, Arrays, styled
+from dpm.study.claims import Claim
 
 GROUPS = 50  # of neighbouring terms that are shown as one point
 

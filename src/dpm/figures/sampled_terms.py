@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from dpm.claims import Claim
 from dpm.figures import WIDTH, Array, Arrays, styled
+from dpm.study.claims import Claim
 
 
 @styled

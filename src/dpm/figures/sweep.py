@@ -9,10 +9,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from dpm.claims import Claim
 from dpm.figures import WIDTH, Array, styled
-from dpm.records import Measurement, Record, over_seeds
-from dpm.results import selected
+from dpm.study.claims import Claim
+from dpm.study.records import Measurement, Record, over_seeds
+from dpm.study.results import selected
 
 MARKERS = ("o", "s", "^", "D", "v", "P")
 

@@ -12,11 +12,12 @@ from dpm.errors import UserError
 class KernelPrediction(nn.Module):
     """(B, 3 C + 1, H, W), t -> (B, 2 C, H, W): images of flat regions without their noise, and z, for the variance.
 
-    The input is that of `dpm.predictions.Noiseless`: white pixels, y = x_t / alpha_t, the best linear denoiser's answer l, and
-    tau, the noise in y. The network inside sees white, l, and whether a pixel looks like its neighbours j in the first half
-    of a square of size x size, exp(-d_j / 2) and exp(-d_j / 16) with d_j = |y - y_j|^2 / 2 C tau^2: convolutions take thousands
-    of steps to find that out. It says for each pixel how to average, once for each of the `dilations`, the distances between
-    neighbours in pixels; growing ones reach over a large leaf (the a-trous filter of Dammertz et al. 2010, here with h),
+    The input is that of `dpm.predictions.residual.Noiseless`: white pixels, y = x_t / alpha_t, the best linear denoiser's
+    answer l, and tau, the noise in y. The network inside sees white, l, and whether a pixel looks like its neighbours j in
+    the first half of a square of size x size, exp(-d_j / 2) and exp(-d_j / 16) with d_j = |y - y_j|^2 / 2 C tau^2:
+    convolutions take thousands of steps to find that out. It says for each pixel how to average, once for each of the
+    `dilations`, the distances between neighbours in pixels; growing ones reach over a large leaf (the a-trous filter of
+    Dammertz et al. 2010, here with h),
 
         y <- sum_j w_j y_j,   w = softmax_j(h_j + (4 + g) exp(-e^c |y - y_j|^2 / 4 C tau^2)),
 

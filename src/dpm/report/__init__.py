@@ -9,15 +9,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dpm.claims import Claim, load_claims
 from dpm.errors import UserError
-from dpm.records import write_atomically
 from dpm.report import appendices, convert, sections
 from dpm.report.drawing import draw, drawable
 from dpm.report.markdown import document
 from dpm.report.pages import FigureEntry, Page, fill, load_pages
-from dpm.report.verdicts import Row, check_claims, summary_rows
-from dpm.results import Results
+from dpm.report.rows import Row, check_claims, summary_rows
+from dpm.study.claims import Claim, load_claims
+from dpm.study.records import write_atomically
+from dpm.study.results import Results
 
 
 @dataclass(frozen=True)

@@ -3,13 +3,13 @@
 from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 
-from dpm import audit
-from dpm.claims import TAGS, Claim
 from dpm.report.markdown import code, document, measured, plain, table, thousands, wide
+from dpm.report.rows import Row, paper
 from dpm.report.sections import PAPERS, Claims
-from dpm.report.verdicts import Row, paper
-from dpm.results import Results, Run
-from dpm.units import Unit, number
+from dpm.study import audit
+from dpm.study.claims import TAGS, Claim
+from dpm.study.results import Results, Run
+from dpm.study.units import Unit, number
 
 SAID = {"quoted": "quoted", "repeated": "repeats another", "withdrawn": "withdrawn"}  # of claims that need no verdict
 SHOWN = 7  # characters of a commit or hash

@@ -5,12 +5,12 @@ from typing import Any
 
 from hydra.utils import get_method
 
-from dpm.claims import Claim
 from dpm.errors import UserError
 from dpm.figures import load_arrays, render
 from dpm.report.pages import FigureEntry
-from dpm.report.verdicts import common_tier
-from dpm.results import Results, Run
+from dpm.report.rows import common_tier
+from dpm.study.claims import Claim
+from dpm.study.results import Results, Run
 
 
 def drawable(entry: FigureEntry, results: Results) -> bool:

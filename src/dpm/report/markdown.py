@@ -4,7 +4,7 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 
-from dpm.units import number
+from dpm.study.units import number
 
 ROUNDING = 1e-12  # an error that small, relative to the value, is the computer's
 MINUS = "\N{MINUS SIGN}"

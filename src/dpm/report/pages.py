@@ -40,11 +40,11 @@ from typing import Any
 
 import yaml
 
-from dpm.claims import Claim
 from dpm.errors import UserError
-from dpm.records import over_seeds
 from dpm.report.markdown import limit, measured, thousands
-from dpm.results import Results, selected
+from dpm.study.claims import Claim
+from dpm.study.records import over_seeds
+from dpm.study.results import Results, selected
 
 PLACEHOLDER = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)
 SPENT = re.compile(r"budget:(?P<folder>\S+) (?P<what>minutes|steps)")

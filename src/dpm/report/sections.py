@@ -3,12 +3,12 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-from dpm.claims import Claim
-from dpm.records import over_seeds
 from dpm.report.markdown import bullets, code, document, setting, table
 from dpm.report.pages import Page, fill
-from dpm.report.verdicts import MEANINGS, Row, common_tier, counted, limits, ours, page_rows, places, unmeasured
-from dpm.results import Results, grouped, selected
+from dpm.report.rows import MEANINGS, Row, common_tier, counted, limits, ours, page_rows, places, unmeasured
+from dpm.study.claims import Claim
+from dpm.study.records import over_seeds
+from dpm.study.results import Results, grouped, selected
 
 Claims = Mapping[str, Claim]
 Link = Callable[[Page], str]

@@ -13,10 +13,10 @@ from torch.distributions import Distribution, Independent, Normal
 from torch.distributions.kl import register_kl
 
 from dpm import seeds
+from dpm.baselines.gaussian_images import CosineBasis, GaussianImages
 from dpm.bound import draw
 from dpm.errors import UserError
 from dpm.facts import Scalar
-from dpm.image_model import CosineBasis, GaussianImages
 from dpm.processes import Process
 from dpm.reverse import Reverse, facts_of
 

@@ -8,7 +8,8 @@ from torch.distributions import Distribution
 from dpm.decoders import Decoder
 from dpm.errors import UserError
 from dpm.facts import Scalar, named
-from dpm.predictions import Clipped, DataPrediction, Prediction
+from dpm.predictions import DataPrediction, Prediction
+from dpm.predictions.papers import Clipped
 from dpm.processes.gaussian import GaussianDiffusion, Step, normal
 from dpm.reverse import ReverseStep, require_shape
 from dpm.variances import Variance

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from dpm.errors import UserError
-from dpm.records import sha256
+from dpm.study.records import sha256
 
 HYDRA_KEYS = {"_target_", "_partial_", "_args_", "_recursive_", "_convert_"}
 NOT_THE_EXPERIMENT = (

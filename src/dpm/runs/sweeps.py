@@ -14,8 +14,8 @@ import numpy as np
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from dpm.records import standard_error, write_atomically
-from dpm.runs import read_json
+from dpm.runs.folder import read_json
+from dpm.study.records import standard_error, write_atomically
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from scipy.integrate import quad
 
-from dpm.claims import Claim
 from dpm.errors import UserError
-from dpm.units import (
+from dpm.study.claims import Claim
+from dpm.study.units import (
     BITS,
     DIM,
     GREY_LEVELS,

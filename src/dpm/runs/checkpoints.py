@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from dpm.errors import UserError
-from dpm.records import sha256, write_atomically
+from dpm.study.records import sha256, write_atomically
 
 KEPT = 2
 

@@ -298,7 +298,7 @@ def _nats(measure: Measure, quantity: Quantity) -> float:
 
 def _require_same(a: Unit, b: Unit, verb: str) -> None:
     if a != b:
-        raise UserError(f"cannot {verb} {a.description} and {b.description}; convert one of them first (dpm.units)")
+        raise UserError(f"cannot {verb} {a.description} and {b.description}; convert one of them first (dpm.study.units)")
 
 
 def _free(unit: Unit) -> Unit:

@@ -28,8 +28,8 @@ import yaml
 
 from dpm.errors import UserError
 from dpm.facts import Scalar
-from dpm.records import ERRORS, Mean, Measurement, over_seeds
-from dpm.units import QUANTITIES, Direction, Quantity, number, stated, unit, with_error
+from dpm.study.records import ERRORS, Mean, Measurement, over_seeds
+from dpm.study.units import QUANTITIES, Direction, Quantity, number, stated, unit, with_error
 
 TAGS = {
     "P8": "read in the full text of arXiv v8 (2015)",
@@ -59,7 +59,7 @@ class Tolerance:
 class Claim:
     """One number of a paper: value +- stderr in `unit`, where it stands, and what makes another number comparable.
 
-    `error` says what `stderr` is an error of, as in `dpm.records.Measurement`.
+    `error` says what `stderr` is an error of, as in `dpm.study.records.Measurement`.
     """
 
     id: str
@@ -243,7 +243,7 @@ def _mappings(path: Path, key: str, parent: Any) -> list[dict[str, Any]]:
     """parent[key], which must be a list of mappings."""
     children = parent.get(key) if isinstance(parent, dict) else None
     if not isinstance(children, list) or not all(isinstance(child, dict) for child in children):
-        raise UserError(f"{path}: {key!r} must be a list of mappings; see the head of dpm/claims.py")
+        raise UserError(f"{path}: {key!r} must be a list of mappings; see the head of dpm/study/claims.py")
     return children
 
 

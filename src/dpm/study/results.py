@@ -11,7 +11,7 @@ from pathlib import Path
 
 from dpm.errors import UserError
 from dpm.facts import Scalar
-from dpm.records import Measurement, Record
+from dpm.study.records import Measurement, Record
 
 
 @dataclass(frozen=True)

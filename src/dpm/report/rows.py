@@ -4,12 +4,12 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from dpm.claims import Claim, Verdict, verdict
 from dpm.errors import UserError
-from dpm.records import Mean, Measurement, over_seeds
 from dpm.report.markdown import limit, measured, signed, thousands
 from dpm.report.pages import Page
-from dpm.results import Results, Run, at_paper_tier, selected
+from dpm.study.claims import Claim, Verdict, verdict
+from dpm.study.records import Mean, Measurement, over_seeds
+from dpm.study.results import Results, Run, at_paper_tier, selected
 
 MEANINGS = {
     "reproduced": "same protocol and recipe, and the gap is within what is allowed: the tolerance fixed beforehand and two "

@@ -1,0 +1,1 @@
+"""How things are run: configurations, folders, training, evaluation, weights, checkpoints, tracking, sweeps, processes."""

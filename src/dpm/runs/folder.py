@@ -1,0 +1,175 @@
+"""The folder of one training run or evaluation: where it lies, what is in it, and when it is refused.
+
+A run's folder is outputs/<experiment>/<overrides>/seed<k>: single runs and sweeps share it, so a sweep that is started
+again goes on where it stopped, and `evaluate` finds the weights that the same overrides trained. It holds config.json,
+metrics.jsonl (the record of the training), checkpoints, and done.json once the run is complete.
+"""
+
+import fcntl
+import json
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from omegaconf import DictConfig
+from torch import nn
+
+from dpm import seeds
+from dpm.errors import UserError
+from dpm.evaluators import Evaluation
+from dpm.runs import configs
+from dpm.study.records import write_atomically
+from dpm.training import Plan
+
+CURVE = ("curve_step", "curve_K", "loss_step", "loss", "gradient_norm")
+HOUSEKEEPING = ("experiment", "seed", "tracker", "outputs", "results", "weights", "averaged", "evaluators", "shipped", "keep")
+MACHINE = ("device", "threads", "precision")  # no part of what an experiment is
+
+
+def variant(overrides: Sequence[str]) -> str:
+    """The part of a folder's name that says what was changed: "optimizer.lr=0.01,tier=smoke".
+
+    Housekeeping is left out, and the machine: a run on a GPU is a run of the same experiment.
+    """
+    changed = {o.lstrip("+~"): o.lstrip("+~").split("=")[0].split("@")[0].split(".") for o in overrides}
+    kept = [o for o, path in changed.items() if path[0] not in HOUSEKEEPING and path[-1] not in MACHINE]
+    return ",".join(sorted(kept)).replace("/", "-")
+
+
+def refuse_additions(overrides: Sequence[str], config: dict[str, Any]) -> None:
+    """`+key=value` adds a key that nothing reads, unless a constructor (a node with _target_) takes it, and says so."""
+    for override in overrides:
+        key = override.lstrip("+~").split("=")[0]
+        node: Any = config
+        for part in key.split(".")[:-1]:
+            node = node.get(part, {}) if isinstance(node, dict) else {}
+        if override[0] in "+~" and "_target_" not in node:
+            raise UserError(f"{override}: nothing reads a key {key!r} that is not in the configuration; see --cfg job")
+
+
+class Run:
+    """The folder of one (experiment, overrides, seed), with its resolved and checked configuration."""
+
+    def __init__(self, config: DictConfig, overrides: Sequence[str]) -> None:
+        self.config = configs.resolved(config)
+        refuse_additions(overrides, self.config)
+        self.name, self.seed, self.variant = self.config["name"], self.config["seed"], variant(overrides)
+        for key, least in (("seed", 0), ("examples", 2), ("validation_examples", 2), ("threads", 1)):
+            value = self.config[key]
+            if not isinstance(value, int) or value < least:
+                raise UserError(f"{key} = {value}: give a whole number from {least}")
+        torch.set_num_threads(self.config["threads"])
+        known_device(self.config["device"])
+        configs.known_keys(self.config["training"], {f.name for f in fields(Plan)})
+        self.plan = Plan(**self.config["training"])
+        self.folder = Path(self.config["outputs"], self.name, self.variant, f"seed{self.seed}")
+        self.record = Path(self.config["results"], self.name, self.variant, f"seed{self.seed}.json")
+
+    @property
+    def done(self) -> Path:
+        return self.folder / "done.json"
+
+    def reverse(self, *start: int) -> nn.Module:
+        """A freshly initialised reverse process; its weights are a function of the seed, and of the start's number if given."""
+        seeds.seed_everything(self.seed, seeds.INITIALISATION, *start)
+        reverse: nn.Module = configs.build(self.config, "reverse")
+        return reverse.to(self.config["device"])
+
+    def evaluate(self, which: str, reverse: nn.Module, n: int, data: Any) -> Evaluation:
+        """All evaluators of the group `which` ("validation" or "evaluators") on their n examples."""
+        x_0 = (data.validation(n) if which == "validation" else data.held_out(n)).to(self.config["device"])
+        parts = [e(reverse.eval(), data, x_0, self.seed) for e in configs.build(self.config, which).values() if e]
+        arrays = {key: array for part in parts for key, array in part.arrays.items()}
+        return Evaluation(tuple(m for part in parts for m in part.measurements), arrays)
+
+
+def known_device(name: str) -> torch.device:
+    """The device of that name, if torch knows it and this machine has it."""
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"device = {name}: {str(error).splitlines()[0]}") from error
+
+
+class Metrics:
+    """metrics.jsonl: one row per interval, whole rows only; rows after the checkpoint that a run resumes from are dropped."""
+
+    def __init__(self, path: Path, step: int) -> None:
+        self.path, self.rows = path, []
+        if path.is_file():
+            self.rows = [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")]
+        self.rows = [row for row in self.rows if row["step"] <= step]
+        write_atomically(path, "".join(json.dumps(row) + "\n" for row in self.rows).encode())
+        self.before, self.start = (self.rows[-1]["seconds"] if self.rows else 0.0), time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Time spent training, restarts included."""
+        return round(self.before + time.monotonic() - self.start, 1)
+
+    @property
+    def last(self) -> dict[str, Any]:
+        """The newest validation row, or nothing."""
+        return next((row for row in reversed(self.rows) if "validated" in row), {})
+
+    def add(self, step: int, values: dict[str, Any]) -> dict[str, Any]:
+        row = {"step": step, **values, "seconds": self.seconds}
+        try:
+            with self.path.open("a") as file:
+                file.write(json.dumps(row, allow_nan=False) + "\n")
+        except OSError as error:
+            raise UserError(f"cannot write {self.path}: {error.strerror}") from error
+        self.rows.append(row)
+        return row
+
+
+def curve(run: Run) -> dict[str, Any]:
+    """Validated bound, and mean loss and gradient norm of each interval, against the training step, from metrics.jsonl.
+
+    Kept from the old arrays where there is no run.
+    """
+    arrays, metrics = run.record.with_suffix(".npz"), run.folder / "metrics.jsonl"
+    if not metrics.is_file():
+        old = dict(np.load(arrays)) if arrays.is_file() else {}
+        return {key: old[key] for key in CURVE if key in old}
+    rows = [json.loads(line) for line in metrics.read_text().splitlines()]
+    validated, logged = ([row for row in rows if key in row] for key in ("validated", "loss"))
+    columns = ((validated, "step"), (validated, "value"), (logged, "step"), (logged, "loss"), (logged, "gradient_norm"))
+    return {name: np.array([row[key] for row in kind]) for name, (kind, key) in zip(CURVE, columns, strict=True)}
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """One process per folder; the kernel drops the lock of a process that dies."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / ".lock").open("w")
+    except OSError as error:
+        raise UserError(f"cannot write in {folder}: {error.strerror}") from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UserError(f"{folder}: another process trains here; wait for it, or change `outputs`") from error
+        yield
+
+
+def refuse_other_configuration(run: Run) -> None:
+    path = run.folder / "config.json"
+    changed = configs.differences(read_json(path), run.config) if path.is_file() else []
+    if changed:
+        raise UserError(f"{run.folder} holds a run with another configuration ({'; '.join(changed[:3])}); move it away")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(path.read_text())
+    return content
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    write_atomically(path, (json.dumps(content, indent=1) + "\n").encode())

@@ -1,0 +1,173 @@
+"""A training run in its folder: logged, validated, saved, stopped and resumed."""
+
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from dpm.baselines.gaussian_images import GaussianImages
+from dpm.errors import UserError
+from dpm.facts import Scalar
+from dpm.runs import checkpoints, configs, parallel
+from dpm.runs.folder import Metrics, Run, curve, locked, read_json, refuse_other_configuration, write_json
+from dpm.study.records import write_atomically
+from dpm.training import Learner, best_start, fit
+
+
+def train(run: Run) -> dict[str, Any] | None:
+    """Train, or go on training, until the configured number of steps is done; the content of done.json, to process 0."""
+    with parallel.joined(run.config["device"]):
+        data, objective = configs.build(run.config, "data"), configs.build(run.config, "objective")
+        learner = make_learner(run, data)
+        return (_lead if parallel.rank() == 0 else _accompany)(run, learner, data, objective)
+
+
+def _accompany(run: Run, learner: Learner, data: Any, objective: Any) -> None:
+    """Take the same steps as process 0 with another share of each batch, and stop with it."""
+    refuse_other_configuration(run)
+    if run.done.is_file():
+        return
+    _resume(run, learner)
+    learner = started(run, learner, data, objective)
+    with deferred_signals() as received:
+        for _ in fit(learner, data, objective, run.plan, run.seed):
+            if parallel.anyone(bool(received), torch.device(run.config["device"])):
+                sys.exit(128 + signal.SIGTERM)
+
+
+def _resume(run: Run, learner: Learner) -> list[float]:
+    """Bring the learner to the newest checkpoint, if there is one; the losses since the last row of the metrics."""
+    state, complaints = checkpoints.load_newest(run.folder)
+    for complaint in complaints:
+        print(f"warning: {complaint}; going on from an older one", file=sys.stderr)
+    if state is None:
+        return []
+    before, now = state.get("processes", 1), parallel.processes()
+    if before != now:
+        raise UserError(f"{run.folder}: begun by {before} processes, which draw other noise than {now}; start as many again")
+    learner.load_state_dict(state)
+    return list(state.get("losses", []))
+
+
+def _lead(run: Run, learner: Learner, data: Any, objective: Any) -> dict[str, Any]:
+    """Train, log, validate and save in the run's folder; done.json is written last."""
+    mirror = configs.build(run.config, "tracker")
+    with locked(run.folder):
+        refuse_other_configuration(run)
+        if run.done.is_file():
+            print(f"{run.folder}: finished before; nothing to do")
+            return read_json(run.done)
+        losses = _resume(run, learner)
+        write_json(run.folder / "config.json", run.config)
+        metrics = Metrics(run.folder / "metrics.jsonl", learner.step)
+        mirror.start(run.folder.absolute(), f"{run.variant or 'default'}/seed{run.seed}", run.name, run.config)
+        try:
+            learner = started(run, learner, data, objective)
+            _follow(run, learner, data, objective, losses, metrics, mirror)
+            if metrics.last.get("validated") != run.plan.steps:
+                _validate(run, learner, data, metrics, mirror)
+            mirror.image("validation", draw_curve(run, metrics.last["unit"]))
+        finally:
+            mirror.finish()
+        last = {key: metrics.last[key] for key in ("quantity", "value", "stderr", "unit")}
+        done = {"config_sha256": configs.digest(run.config), "seed": run.seed, **last, "budget": budget(run, metrics.seconds)}
+        write_json(run.done, done)
+        return done
+
+
+def initialised(reverse: nn.Module, data: Any) -> nn.Module:
+    """The same process, a Gaussian model of the data in it fitted to the training examples."""
+    for module in reverse.modules():
+        if isinstance(module, GaussianImages):
+            module.fit(data.training())
+    return reverse
+
+
+def make_learner(run: Run, data: Any, *start: int) -> Learner:
+    optimizer, scheduler = configs.build(run.config, "optimizer"), configs.build(run.config, "scheduler")
+    try:
+        return Learner(initialised(run.reverse(*start), data), optimizer, scheduler, run.plan.ema_decay)
+    except (ValueError, TypeError) as error:  # torch's optimizers check their own numbers
+        raise UserError(f"optimizer: {error}") from error
+
+
+def started(run: Run, learner: Learner, data: Any, objective: Any) -> Learner:
+    """A learner that has taken no step gives way to the best of the planned number of starts, itself the first of them."""
+    if learner.step or run.plan.starts == 1:
+        return learner
+    others = (make_learner(run, data, start) for start in range(1, run.plan.starts))
+    return best_start(chain([learner], others), data, objective, run.plan, run.seed)
+
+
+def _follow(
+    run: Run, learner: Learner, data: Any, objective: Any, losses: list[float], metrics: "Metrics", mirror: Any
+) -> None:
+    """Log, validate and save at their intervals while the training runs; a signal saves after the step it falls into.
+
+    losses: those of the interval that the next row will cover.
+    """
+    plan, device, processes = run.plan, torch.device(run.config["device"]), {"processes": parallel.processes()}
+    steps = fit(learner, data, objective, plan, run.seed)
+    bar = tqdm(steps, total=plan.steps, initial=learner.step, mininterval=1, disable=not sys.stderr.isatty(), unit="step")
+    with deferred_signals() as received:
+        for progress in bar:
+            losses.append(progress.loss)
+            if progress.step % plan.log_every == 0:
+                rate = float(learner.scheduler.get_last_lr()[0])
+                row = {"loss": sum(losses) / len(losses), "gradient_norm": progress.gradient_norm, "learning_rate": rate}
+                mirror.log(metrics.add(progress.step, row))
+                losses.clear()
+            if progress.step % plan.validate_every == 0:
+                _validate(run, learner, data, metrics, mirror)
+            stop = parallel.anyone(bool(received), device)
+            if stop or progress.step % plan.checkpoint_every == 0 or progress.step == plan.steps:
+                checkpoints.save(run.folder, learner.step, {**learner.state_dict(), "losses": losses, **processes})
+            if stop:
+                print(f"stopped after step {progress.step}; the same command resumes from there", file=sys.stderr)
+                sys.exit(128 + (received or [signal.SIGTERM])[0])
+
+
+@contextmanager
+def deferred_signals() -> Iterator[list[int]]:
+    """Collect SIGINT and SIGTERM instead of dying of them: between two steps a state is whole, within one it is not."""
+    received: list[int] = []
+    before = {number: signal.signal(number, lambda n, _: received.append(n)) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _validate(run: Run, learner: Learner, data: Any, metrics: "Metrics", mirror: Any) -> None:
+    """Evaluate the averaged weights on validation examples; the first measurement is the one that a sweep compares."""
+    evaluation = run.evaluate("validation", learner.ema.module, run.config["validation_examples"], data)
+    m = evaluation.measurements[0]
+    row = {"validated": learner.step, "quantity": m.quantity, "value": m.value, "stderr": m.stderr, "unit": m.unit}
+    metrics.add(learner.step, row)
+    mirror.log({"step": learner.step, f"validation/{m.quantity}": m.value})
+    print(f"step {learner.step}: {m.quantity} {m.value:.4g} ± {m.stderr:.2g} {m.unit} (validation, n = {m.n})", flush=True)
+
+
+def draw_curve(run: Run, unit: str) -> Path:
+    """curve.png in the run's folder: the validated bound against the training step."""
+    from dpm.figures import render
+    from dpm.figures.curve import validated
+
+    path = run.folder / "curve.png"
+    write_atomically(path, render(validated([curve(run)], unit, "bound")))
+    return path
+
+
+def budget(run: Run, seconds: float) -> dict[str, Scalar]:
+    steps, n = run.plan.steps + (run.plan.starts - 1) * run.plan.start_steps, parallel.processes()
+    examples = steps * run.plan.batch_size
+    device = f"{n} x {run.config['device']}" if n > 1 else run.config["device"]
+    return {"steps": steps, "examples": examples, "seconds": seconds, "device": device}

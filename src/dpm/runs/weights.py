@@ -1,0 +1,98 @@
+"""Weights on their way from a run, a file or a release into a reverse process, and into the file that is shipped."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import torch
+from torch import nn
+
+from dpm.errors import UserError
+from dpm.facts import Scalar
+from dpm.networks import diffusers_layout
+from dpm.runs import checkpoints, configs
+from dpm.runs.folder import Run, read_json, refuse_other_configuration
+from dpm.study.records import sha256
+
+ABOUT = "dpm"  # one entry of a file of weights: of several, safetensors mixes the order, and with it the bytes
+COUNTS = ("examples", "validation_examples")  # of an evaluation
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """Where weights came from, and what they cost to train; for published ones their name and the hash of their file."""
+
+    source: str
+    budget: dict[str, Scalar]
+    released: dict[str, Scalar] = field(default_factory=dict)
+
+
+def load_weights(run: Run, reverse: nn.Module) -> Loaded:
+    """Weights from `weights=PATH`, else this folder's finished run, else those shipped beside the record.
+
+    PATH is a file that `evaluate` wrote, or released weights of the network alone, whose cost is not known: they are named
+    by their folder.
+    """
+    given = run.config["weights"]
+    shipped = Path(given or run.record.with_suffix(".safetensors"))
+    if given is None and run.done.is_file():
+        refuse_other_configuration(run)
+        state, complaints = checkpoints.load_newest(run.folder)
+        if complaints or state is None:
+            what = complaints[0] if complaints else "it says that it is finished, and holds no checkpoint"
+            raise UserError(f"{run.folder}: {what}; delete {run.done.name} there and train again: what is good is resumed")
+        average = {key.removeprefix("module."): value for key, value in state["ema"].items() if key != "n_averaged"}
+        reverse.load_state_dict(average)
+        return Loaded(str(run.folder), read_json(run.done)["budget"])
+    if diffusers_layout.recognises(shipped):
+        diffusers_layout.load_into(reverse, shipped)
+        file, _ = diffusers_layout.located(shipped)
+        name = (shipped if shipped.is_dir() else shipped.absolute().parent).name
+        return Loaded(str(shipped), {}, {"released": name, "released_sha256": sha256(file.read_bytes())})
+    if not shipped.is_file():
+        where = str(shipped) if given else f"neither a finished run in {run.folder} nor {shipped}; train it first"
+        raise UserError(f"no weights: {where}")
+    try:
+        with safetensors.safe_open(shipped, "pt") as file:
+            about = {key: json.loads(text) for key, text in (file.metadata() or {}).items()}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
+        about |= about.pop(ABOUT, {})  # older files have its entries side by side
+        refuse_weights_of_another(run, reverse, shipped, about.get("config"), tensors)
+        reverse.load_state_dict(tensors)
+    except (safetensors.SafetensorError, RuntimeError) as error:
+        raise UserError(f"{shipped} does not fit this configuration: {str(error).splitlines()[-1].strip()}") from error
+    return Loaded(str(shipped), about.get("budget", {}))
+
+
+def refuse_weights_of_another(
+    run: Run, reverse: nn.Module, path: Path, config: dict[str, Any] | None, tensors: dict[str, torch.Tensor]
+) -> None:
+    """Weights of another configuration would be evaluated under this one's name. The schedule is always our own.
+
+    `config` is what defines the experiment that the file is of; files of before it was written have their schedule alone.
+    """
+    theirs, ours = ({k: v for k, v in (c or {}).items() if k not in COUNTS} for c in (config, configs.essential(run.config)))
+    changed = configs.differences(theirs, ours) if config else []
+    if changed:
+        raise UserError(f"{path} holds weights of another configuration: {'; '.join(changed[:3])} (theirs -> asked for)")
+    for key, own in reverse.named_buffers():
+        if key.startswith("process.") and key in tensors:
+            if tensors[key].shape != own.shape or not torch.allclose(tensors[key].to(own), own, rtol=1e-9):
+                raise UserError(f"{path} holds weights for another noise schedule; evaluate them with its T and betas")
+            tensors[key] = own
+
+
+@torch.no_grad()
+def rounded(reverse: nn.Module, precision: str) -> dict[str, torch.Tensor]:
+    """The state, its trained parameters in `precision`; the process takes the rounded values, so that it is what is shipped."""
+    dtype = {"float32": torch.float32, "float16": torch.float16}.get(precision)
+    if dtype is None:
+        raise UserError(f"shipped = {precision}: float32 or float16")
+    state, trained = reverse.state_dict(), {name for name, _ in reverse.named_parameters()}
+    for name in trained & {key for key, value in state.items() if value.dtype is torch.float32}:
+        small = state[name].to(dtype)
+        state[name].copy_(small)
+        state[name] = small
+    return {key: value.contiguous().cpu() for key, value in state.items()}
