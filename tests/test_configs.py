@@ -7,7 +7,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from dpm.errors import UserError
-from dpm.runs import configs, refuse_additions, variant
+from dpm.runs import configs
+from dpm.runs.folder import refuse_additions, variant
 from dpm.schedules import BetaSchedule
 
 SCHEDULE = {"_target_": "dpm.schedules.linear", "T": 3, "beta_1": 0.1, "beta_T": 0.2}

@@ -19,7 +19,7 @@ from dpm.report.drawing import draw
 from dpm.report.markdown import document, limit, measured, plain, setting, signed, table
 from dpm.report.pages import FigureEntry, fill, load_pages
 from dpm.report.rows import counted, page_rows, terminal, unmeasured
-from dpm.runs import variant
+from dpm.runs.folder import variant
 from dpm.study import audit
 from dpm.study.claims import load_claims
 from dpm.study.records import Record, over_seeds

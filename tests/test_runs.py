@@ -25,9 +25,9 @@ from hydra.errors import HydraException
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from dpm.errors import UserError
-from dpm.runs import Run, checkpoints, configs
+from dpm.runs import checkpoints, configs
 from dpm.runs.evaluate import evaluate
-from dpm.runs.folder import locked
+from dpm.runs.folder import Run, locked
 from dpm.runs.train import train
 from dpm.runs.weights import load_weights
 from dpm.study.records import Record

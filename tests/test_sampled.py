@@ -40,7 +40,7 @@ from dpm.processes import per_example
 from dpm.processes.gaussian import GaussianDiffusion
 from dpm.reverse import Reverse
 from dpm.reverse.gaussian import GaussianReverse, clipped
-from dpm.runs import initialised
+from dpm.runs.train import initialised
 from dpm.schedules import BetaSchedule
 from dpm.times import Uniform
 from dpm.variances import FixedLarge, LearnedPosterior
