@@ -23,6 +23,7 @@ def main(config: DictConfig) -> None:
     print(terminal(report.rows), end="\n\n")
     for path in report.write(Path(paths["out"])):
         print(path)
+    print(report.yours.terminal(), end="")
 
 
 if __name__ == "__main__":

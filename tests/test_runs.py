@@ -54,7 +54,11 @@ def configured(root: Path, *overrides: str, experiment: str = ROLL, verb: str = 
 
 
 def command_line(root: Path, experiment: str = ROLL) -> list[str]:
-    return [f"experiment={experiment}", "tier=smoke", "tracker=none", f"outputs={root}/outputs", f"results={root}/results"]
+    return [f"experiment={experiment}", "tier=smoke", "tracker=none", f"outputs={root}/outputs", *results_in(root)]
+
+
+def results_in(root: Path) -> list[str]:
+    return [f"results={root}/results", f"published={root}/results"]
 
 
 @dataclass(frozen=True)

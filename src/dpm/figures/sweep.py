@@ -82,26 +82,52 @@ def _tick(value: float) -> str:
 
 
 @styled
-def variants(names: Sequence[str], values: Sequence[float], errors: Sequence[float], label: str) -> Figure:
-    """One point with its error per variant "key=value,..."; on a number line where they differ in one number."""
-    figure = Figure(figsize=(WIDTH, 3.2), layout="constrained")
+def variants(
+    settings: Sequence[Mapping[str, str]], values: Sequence[float], errors: Sequence[float], label: str, reference: int = -1
+) -> Figure:
+    """One point with its error for each set of settings; `reference` is the index of the one that others are changes of.
+
+    Against a setting that is a number everywhere, with a line for each value of a second one if there is one, and the
+    reference as a band; otherwise one row for each set, in their order.
+    """
+    changed = [k for k in range(len(settings)) if k != reference]
+    keys = list(dict.fromkeys(key for k in changed for key in settings[k]))
+    numbers = [key for key in keys if all(_is_number(settings[k].get(key)) for k in changed)] if len(keys) <= 2 else []
+    figure = Figure(figsize=(WIDTH, 3.0 if numbers else 0.9 + 0.28 * len(settings)), layout="constrained")
     axes = figure.subplots()
-    x = [_number(name) for name in names]
-    if all(map(math.isfinite, x)):
-        axes.errorbar(x, values, errors, fmt="o", capsize=3)
-        axes.set(xlabel=names[0].split("=")[0], ylabel=label.replace(" (", "\n("))
-        axes.set_xscale("log" if min(x) > 0 and max(x) > 20 * min(x) else "linear")
+    if numbers:
+        x, others = numbers[0], [key for key in keys if key != numbers[0]]
+        if reference >= 0:
+            middle, error = values[reference], errors[reference]
+            axes.axhspan(middle - error, middle + error, color="0.85", linewidth=0, label="as configured")
+        points = [(float(settings[k][x]), values[k], errors[k]) for k in changed]
+        names = [", ".join(f"{key} = {settings[k].get(key)}" for key in others) for k in changed]
+        _lines_through(axes, points, names)
+        axes.set(xlabel=x, ylabel=label.replace(" (", "\n("))
     else:
-        rows = range(len(names))
+        rows, names = range(len(settings)), [", ".join(f"{k} = {v}" for k, v in own.items()) for own in settings]
         axes.errorbar(values, rows, xerr=errors, fmt="o", capsize=3)
-        axes.set_yticks(rows, [name.replace(",", "\n") or "(as configured)" for name in names])
+        axes.set_yticks(rows, [name or "as configured" for name in names])
         axes.set(xlabel=label, ylim=(len(names) - 0.5, -0.5))
     return figure
 
 
-def _number(name: str) -> float:
-    """The number in "key=number", or nan."""
+def _lines_through(axes: Axes, points: Sequence[tuple[float, float, float]], names: Sequence[str]) -> None:
+    """A line through the points (x, value, error) of each name, with ticks at every x."""
+    for index, name in enumerate(sorted(set(names))):
+        x, value, error = zip(*sorted(p for p, own in zip(points, names, strict=True) if own == name), strict=True)
+        marker, colour = MARKERS[index % len(MARKERS)], f"C{index}"
+        axes.errorbar(x, value, error, fmt=f"{marker}-", color=colour, capsize=3, label=name or None)
+    ticks = sorted({x for x, _, _ in points})
+    axes.set_xscale("log" if ticks[0] > 0 and ticks[-1] > 20 * ticks[0] else "linear")
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.tick_params(axis="x", which="minor", length=0, labelbottom=False)
+    if axes.get_legend_handles_labels()[1]:
+        axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+
+
+def _is_number(text: str | None) -> bool:
     try:
-        return float(name.split("=")[1])
-    except (IndexError, ValueError):
-        return math.nan
+        return text is not None and math.isfinite(float(text))
+    except ValueError:
+        return False

@@ -1,7 +1,8 @@
 """The report: a pure function of `results/` and `conf/claims/`. No clock, no git, no model: the same files, the same bytes.
 
-Into the results folder go README.md, a README.md per page, and the figures as PNG; report.html and report.pdf hold
-everything in one file each.
+Into the results folder go README.md, a README.md per page, and the figures as PNG: what the project ships, whatever you ran
+yourself. Your own runs are a chapter of its own, which lies as README.md with its figures below `results/yours`.
+report.html and report.pdf hold everything in one file each.
 """
 
 import os
@@ -15,9 +16,10 @@ from dpm.report.drawing import draw, drawable
 from dpm.report.markdown import document
 from dpm.report.pages import FigureEntry, Page, fill, load_pages
 from dpm.report.rows import Row, check_claims, summary_rows
+from dpm.report.yours import YourRuns
 from dpm.study.claims import Claim, load_claims
 from dpm.study.records import write_atomically
-from dpm.study.results import Results
+from dpm.study.results import YOURS, Results
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,7 @@ class Report:
     pages: Sequence[Page]
     results: Results
     rows: Sequence[Row]
+    yours: YourRuns
     title: str
     introduction: str
     audit: str
@@ -35,12 +38,14 @@ class Report:
     @classmethod
     def load(cls, results: Path, claims: Path) -> "Report":
         known = load_claims(claims)
-        pages, found = load_pages(claims / "pages", known), Results(results)
+        every, found = load_pages(claims / "pages", known), Results(results)
+        yours = YourRuns(found, every, known)
+        pages = [page for page in every if page not in yours.pages]
         check_claims(known, found)
         planned = {pattern: label for page in pages for pattern, label in page.planned.items()}
         title, _, introduction = fill(_read(claims / "pages" / "summary.md"), known, found, planned).partition("\n")
         audit = fill(_read(claims / "pages" / "audit.md"), known, found, planned)
-        return cls(known, pages, found, summary_rows(pages, known, found), title.lstrip("# "), introduction, audit)
+        return cls(known, pages, found, summary_rows(pages, known, found), yours, title.lstrip("# "), introduction, audit)
 
     def texts(self) -> dict[str, str]:
         """README.md of the results folder and of each page's own, by path below it."""
@@ -81,6 +86,7 @@ class Report:
             sections.reading(self.rows, self.claims),
             "## Not measured",
             sections.waiting(self.rows, self.claims),
+            self.yours.document(),
             *(self.page(page, ".", entries(page)) for page in self.pages),
             appendices.audits(self.claims, self.audit),
             appendices.registry(self.claims, self.rows),
@@ -97,6 +103,10 @@ class Report:
         for name, text in self.texts().items():
             yield _write(self.results.root / name, text.encode())
         figures = self.images(figures_of)
+        own = self.yours.document()
+        if own:
+            yield _write(self.results.root / YOURS / "README.md", own.replace(f"]({YOURS}/", "](").encode())
+        figures |= self.yours.images()
         for name, content in figures.items():
             yield _write(self.results.root / name, content)
         images = {**figures, **self.images(animations_of)}

@@ -143,11 +143,15 @@ def limits(mean: Mean | None) -> tuple[str, str]:
 
 
 def terminal(rows: Sequence[Row], width: int = 120) -> str:
-    """claim, paper, ours, verdict as plain text, no line longer than `width`: names of claims are cut first, a verdict last."""
-    cells = [("claim", "paper", "ours ± stderr (seeds × n)", "verdict")]
-    cells += [(row.label, row.cells[0], row.cells[1] or "-", row.cells[4].replace("*", "")) for row in rows]
+    """claim, paper, ours, verdict as plain text."""
+    cells = [(row.label, row.cells[0], row.cells[1] or "-", row.cells[4].replace("*", "")) for row in rows]
+    return aligned([("claim", "paper", "ours ± stderr (seeds × n)", "verdict"), *cells], width)
+
+
+def aligned(cells: Sequence[Sequence[str]], width: int) -> str:
+    """Columns of plain text, no line longer than `width`: what stands in the first column is cut first, the last one last."""
     longest, *others = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    columns = [max(min(longest, width - sum(others) - 3 * len(others)), len("claim")), *others]
+    columns = [max(min(longest, width - sum(others) - 3 * len(others)), len(cells[0][0])), *others]
     lines = ("   ".join(f"{cut(cell, size):<{size}}" for cell, size in zip(line, columns, strict=True)) for line in cells)
     return "\n".join(cut(line.rstrip(), width) for line in lines)
 

@@ -86,7 +86,7 @@ def page(content: Page, claims: Claims, results: Results, figures: str) -> str:
     text = fill(content.text, claims, results, content.planned)
     return document(
         f"# {content.title}",
-        "## What the paper did",
+        "## What the paper did" if content.paper else "",
         fill(content.paper, claims, results, content.planned),
         "## What we ran",
         f"```sh\n{content.command.strip()}\n```",

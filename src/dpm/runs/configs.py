@@ -20,6 +20,7 @@ NOT_THE_EXPERIMENT = (
     "tracker",
     "outputs",
     "results",
+    "published",
     "weights",
     "evaluators",
     "device",

@@ -27,7 +27,19 @@ from dpm.study.records import write_atomically
 from dpm.training import Plan
 
 CURVE = ("curve_step", "curve_K", "loss_step", "loss", "gradient_norm")
-HOUSEKEEPING = ("experiment", "seed", "tracker", "outputs", "results", "weights", "averaged", "evaluators", "shipped", "keep")
+HOUSEKEEPING = (
+    "experiment",
+    "seed",
+    "tracker",
+    "outputs",
+    "results",
+    "published",
+    "weights",
+    "averaged",
+    "evaluators",
+    "shipped",
+    "keep",
+)
 MACHINE = ("device", "threads", "precision")  # no part of what an experiment is
 
 
@@ -68,7 +80,8 @@ class Run:
         configs.known_keys(self.config["training"], {f.name for f in fields(Plan)})
         self.plan = Plan(**self.config["training"])
         self.folder = Path(self.config["outputs"], self.name, self.variant, f"seed{self.seed}")
-        self.record = Path(self.config["results"], self.name, self.variant, f"seed{self.seed}.json")
+        place = Path(self.name, self.variant, f"seed{self.seed}.json")
+        self.record, self.published = Path(self.config["results"]) / place, Path(self.config["published"]) / place
 
     @property
     def done(self) -> Path:
@@ -128,12 +141,18 @@ class Metrics:
         return row
 
 
+def weights_of(run: Run) -> Path:
+    """The file of weights of a run that is not in `outputs`: beside your record, or else the shipped one."""
+    own = run.record.with_suffix(".safetensors")
+    return own if own.is_file() else run.published.with_suffix(".safetensors")
+
+
 def curve(run: Run) -> dict[str, Any]:
     """Validated bound, and mean loss and gradient norm of each interval, against the training step, from metrics.jsonl.
 
-    Kept from the old arrays where there is no run.
+    Kept from the arrays beside the weights where there is no run.
     """
-    arrays, metrics = run.record.with_suffix(".npz"), run.folder / "metrics.jsonl"
+    arrays, metrics = weights_of(run).with_suffix(".npz"), run.folder / "metrics.jsonl"
     if not metrics.is_file():
         old = dict(np.load(arrays)) if arrays.is_file() else {}
         return {key: old[key] for key in CURVE if key in old}

@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 
 from dpm.runs.folder import read_json
 from dpm.study.records import standard_error, write_atomically
+from dpm.study.results import settings_of
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,10 @@ class Variant:
     seeds: int
     value: float
     stderr: float
+
+    @property
+    def settings(self) -> dict[str, str]:
+        return settings_of(self.name)
 
 
 class SweepSummary(Callback):
@@ -51,8 +56,9 @@ def summarise(folder: Path) -> list[Variant]:
     variants = [_variant(name, runs) for name, runs in sorted(groups.items())]
     label = f"{done[0][1]['quantity']} ({done[0][1]['unit']}, validation)"
     write_atomically(folder / "sweep.md", table(variants, label).encode())
-    names, values, errors = ([getattr(v, key) for v in variants] for key in ("name", "value", "stderr"))
-    write_atomically(folder / "sweep.png", render(sweep.variants(names, values, errors, label)))
+    settings, values, errors = ([getattr(v, key) for v in variants] for key in ("settings", "value", "stderr"))
+    reference = settings.index({}) if {} in settings else -1
+    write_atomically(folder / "sweep.png", render(sweep.variants(settings, values, errors, label, reference)))
     print(table(variants, label) + f"{folder / 'sweep.md'}, {folder / 'sweep.png'}")
     return variants
 

@@ -13,7 +13,7 @@ from dpm.errors import UserError
 from dpm.facts import Scalar
 from dpm.networks import diffusers_layout
 from dpm.runs import checkpoints, configs
-from dpm.runs.folder import Run, read_json, refuse_other_configuration
+from dpm.runs.folder import Run, read_json, refuse_other_configuration, weights_of
 from dpm.study.records import sha256
 
 ABOUT = "dpm"  # one entry of a file of weights: of several, safetensors mixes the order, and with it the bytes
@@ -30,13 +30,13 @@ class Loaded:
 
 
 def load_weights(run: Run, reverse: nn.Module) -> Loaded:
-    """Weights from `weights=PATH`, else this folder's finished run, else those shipped beside the record.
+    """Weights from `weights=PATH`, else this folder's finished run, else those beside its record, yours or the shipped one.
 
     PATH is a file that `evaluate` wrote, or released weights of the network alone, whose cost is not known: they are named
     by their folder.
     """
     given = run.config["weights"]
-    shipped = Path(given or run.record.with_suffix(".safetensors"))
+    shipped = Path(given) if given else weights_of(run)
     if given is None and run.done.is_file():
         refuse_other_configuration(run)
         state, complaints = checkpoints.load_newest(run.folder)

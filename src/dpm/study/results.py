@@ -2,9 +2,12 @@
 
 `results/<paper>/<experiment>/seed<k>.json` is a run of the experiment as configured, `.../<overrides>/seed<k>.json` one
 with other settings. Beside the record lie the arrays that its figures are drawn from, `seed<k>.npz`.
+Your own runs lie in the same order below `results/yours`: they are results of their own, and no part of the shipped ones.
 """
 
+import re
 from collections.abc import Iterable, Mapping
+from copy import copy
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -12,6 +15,8 @@ from pathlib import Path
 from dpm.errors import UserError
 from dpm.facts import Scalar
 from dpm.study.records import Measurement, Record
+
+YOURS = "yours"  # the folder of your own results, within the shipped ones
 
 
 @dataclass(frozen=True)
@@ -27,21 +32,41 @@ class Run:
         return f"{self.folder}/seed{self.record.seed}"
 
     @property
+    def settings(self) -> dict[str, str]:
+        """What was changed: {"optimizer.lr": "0.01", "units": "8"}."""
+        return settings_of(self.folder.removeprefix(self.record.experiment).strip("/"))
+
+    @property
     def arguments(self) -> str:
         """What an entrypoint is told to make this run: experiment, seed and what was changed."""
-        changed = self.folder.removeprefix(self.record.experiment).strip("/").split(",")
-        return " ".join(filter(None, [f"experiment={self.record.experiment}", f"seed={self.record.seed}", *changed]))
+        changed = (f"{key}={value}" for key, value in self.settings.items())
+        return " ".join([f"experiment={self.record.experiment}", f"seed={self.record.seed}", *changed])
 
 
 class Results:
-    """Every record below `root`, read once."""
+    """Every record below `root`, those of your own runs apart, read once."""
 
     def __init__(self, root: Path) -> None:
         if not root.is_dir():
             raise UserError(f"{root}: no such folder of results")
         self.root = root
         paths = sorted(root.glob("*/**/seed*.json"), key=lambda path: (path.parent, len(path.name), path.name))
-        self.runs = tuple(self._run(path) for path in paths)
+        self.runs = tuple(self._run(path) for path in paths if path.relative_to(root).parts[0] != YOURS)
+
+    @property
+    def experiments(self) -> tuple[str, ...]:
+        """The experiments that have runs, in the order of their folders."""
+        return tuple(dict.fromkeys(run.record.experiment for run in self.runs))
+
+    def keeping(self, folders: Iterable[str], more: Iterable[Run] = ()) -> "Results":
+        """Of these the runs in some folders only, and `more` runs from elsewhere."""
+        kept, few = set(folders), copy(self)
+        few.runs = tuple(run for run in self.runs if run.folder in kept) + tuple(more)
+        return few
+
+    def yours(self) -> "Results | None":
+        """Your own results within these, if there are any."""
+        return Results(self.root / YOURS) if (self.root / YOURS).is_dir() else None
 
     def of(self, folder: str) -> tuple[Run, ...]:
         """The runs in just this folder, by seed."""
@@ -56,6 +81,11 @@ class Results:
         if path.stem != f"seed{record.seed}" or not f"{folder}/".startswith(f"{record.experiment}/"):
             raise UserError(f"{path}: holds seed {record.seed} of {record.experiment}; evaluate it again where it belongs")
         return Run(folder, record, path.with_suffix(".npz"))
+
+
+def settings_of(variant: str) -> dict[str, str]:
+    """ "optimizer.lr=0.01,units=8" -> {"optimizer.lr": "0.01", "units": "8"}; a comma within a value is followed by no key."""
+    return dict(part.split("=", 1) for part in re.split(r",(?=[\w.@/]+=)", variant) if "=" in part)
 
 
 def selected(records: Iterable[Record], quantity: str, wanted: Mapping[str, object]) -> list[Measurement]:

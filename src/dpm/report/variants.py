@@ -1,0 +1,96 @@
+"""The variants of an experiment, sweeps among them: by the settings that differ, best first, seeds paired."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from dpm.figures import render, sweep
+from dpm.report.markdown import code, document, measured, setting, table
+from dpm.report.rows import common_tier, ours
+from dpm.study.records import Measurement, over_seeds, standard_error
+from dpm.study.results import Results, Run
+from dpm.study.units import QUANTITIES
+
+AS_CONFIGURED = "as configured"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What one folder varies, nothing for the one that the others are changes of, and its first quantity, seed by seed."""
+
+    settings: Mapping[str, str]
+    found: Sequence[Measurement]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Folders of one experiment that changed the same keys; what all of them changed alike is `common`."""
+
+    experiment: str
+    common: Mapping[str, str]
+    variants: Sequence[Variant]
+
+    @property
+    def title(self) -> str:
+        return ", ".join((f"Variants of {self.experiment}", *(f"{key} = {value}" for key, value in self.common.items())))
+
+    @property
+    def quantity(self) -> str:
+        return self.variants[0].found[0].quantity.replace("_", " ")
+
+    @cached_property
+    def ordered(self) -> list[Variant]:
+        """Best first."""
+        sign = QUANTITIES[self.variants[0].found[0].quantity].better.factor
+        return sorted(self.variants, key=lambda variant: -sign * over_seeds(variant.found).value)
+
+    def section(self, image: str) -> str:
+        keys = list(dict.fromkeys(key for variant in self.variants for key in variant.settings))
+        rows = []
+        for variant in self.ordered:
+            cells = [variant.settings.get(key, "" if variant.settings else AS_CONFIGURED) for key in keys]
+            difference = paired(variant.found, self.ordered[0].found)
+            rows.append((*map(setting, cells), ours(over_seeds(variant.found)), difference))
+        unit = self.ordered[0].found[0].unit
+        header = (*map(code, keys), f"{self.quantity} (seeds × n), {unit}", "minus the best, seeds paired")
+        picture = f"![{self.quantity.capitalize()} of the variants ± standard error.]({image})" if len(rows) > 1 else ""
+        return document(f"## {self.title}", table(header, rows, "l" * len(keys) + "rr"), picture)
+
+    def figure(self) -> bytes:
+        means = [over_seeds(variant.found) for variant in self.ordered]
+        settings = [variant.settings for variant in self.ordered]
+        reference = settings.index({}) if {} in settings else -1
+        label = f"{self.quantity} ({means[0].unit})"
+        return render(sweep.variants(settings, [m.value for m in means], [m.stderr or 0.0 for m in means], label, reference))
+
+
+def groups(runs: Sequence[Run], results: Results) -> Iterator[Group]:
+    """Of these runs, which changed something, each experiment's by what they changed, with what it is a change of."""
+    found: dict[tuple[str, ...], dict[str, Mapping[str, str]]] = {}
+    for run in runs:
+        if run.settings:
+            found.setdefault((run.record.experiment, *sorted(run.settings)), {})[run.folder] = run.settings
+    for (experiment, *keys), folders in found.items():
+        varied = {key for key in keys if len({own[key] for own in folders.values()}) > 1} or set(keys)
+        first = next(iter(folders.values()))
+        common = {key: value for key, value in first.items() if key not in varied}
+        bases = {run.folder: common for run in results.runs if run.record.experiment == experiment and run.settings == common}
+        variants = [_variant(results.of(folder), own, varied) for folder, own in (folders | bases).items()]
+        quantity = variants[0].found[0].quantity
+        yield Group(experiment, common, [variant for variant in variants if variant.found[0].quantity == quantity])
+
+
+def _variant(runs: Sequence[Run], settings: Mapping[str, str], varied: set[str]) -> Variant:
+    common_tier(runs)
+    return Variant({key: value for key, value in settings.items() if key in varied}, [r.record.measurements[0] for r in runs])
+
+
+def paired(found: Sequence[Measurement], best: Sequence[Measurement]) -> str:
+    """Mean difference over the seeds that both have, with its error where these are two at least; nothing to oneself."""
+    one, other = ({m.protocol.get("seed"): m.value for m in measurements} for measurements in (found, best))
+    differences = np.array([one[seed] - other[seed] for seed in one if seed in other])
+    if found is best or not len(differences):
+        return ""
+    return measured(float(differences.mean()), standard_error(differences) if len(differences) > 1 else None)
