@@ -3,12 +3,12 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from dpm.report.markdown import bullets, code, document, measured, signed, table, thousands
+from dpm.report.markdown import MINUS, bullets, document, measured, table, thousands
 from dpm.report.rows import aligned, answering, ours, paper
-from dpm.study.agreement import Agreement, agreements
+from dpm.study.agreement import Agreement
 from dpm.study.claims import COVERAGE, Claim, Verdict, verdict
 from dpm.study.records import Mean, over_seeds
-from dpm.study.results import Results
+from dpm.study.results import Results, Run
 
 HEADER = ("paper", "shipped (seeds × n)", "yours (seeds × n)", "agree (joint standard errors)", "verdict on yours")
 
@@ -34,24 +34,36 @@ class Comparison:
     def agree(self) -> str:
         if self.agreement is None:
             return ""
-        return f"{'yes' if self.agreement.agree else '**no**'} ({signed(self.agreement.deviation)})"
+        return f"{'yes' if self.agreement.agree else '**no**'} ({_joint(self.agreement)})"
 
 
-def compared(shipped: Results, yours: Results, claims: Mapping[str, Claim]) -> list[Comparison]:
-    """Folder by folder your answers to claims; where there are none, the first number that was shipped too."""
-    known = agreements(shipped, yours)
-    return [row for folder in dict.fromkeys(run.folder for run in yours.runs) for row in _of(folder, yours, claims, known)]
+def compared(
+    shipped: Results, yours: Results, claims: Mapping[str, Claim], known: Sequence[Agreement], labels: Mapping[str, str]
+) -> list[Comparison]:
+    """Folder by folder: the claims that you answer, with the experiments as configured or at the paper's tier; or else the
+    bound that was shipped too. labels: names of claims and of folders, where there are some better than their ids."""
+    places = {run.folder: run.settings for run in yours.runs}
+    theirs = {run.folder for run in shipped.runs}
+    kept = [folder for folder, own in places.items() if folder in theirs or own in ({}, {"tier": "paper"})]
+    return [row for folder in kept for row in _of(folder, yours.of(folder), claims, known, labels)]
 
 
-def _of(folder: str, yours: Results, claims: Mapping[str, Claim], known: Sequence[Agreement]) -> Iterator[Comparison]:
-    runs, own = yours.of(folder), [a for a in known if a.folder == folder]
-    answers = {claim: answering(claim, runs) for claim in claims.values() if claim.kind != "repeated"}
-    for claim, found in answers.items():
-        if found:
-            beside = next((a for a in own if a.claim == claim.id), None)
-            yield Comparison(claim.id, over_seeds(found), beside, claim, verdict(claim, found))
-    if own and not any(answers.values()):
-        yield Comparison(f"{folder}: {own[0].quantity.replace('_', ' ')}", own[0].yours, own[0])
+def _of(
+    folder: str,
+    runs: Sequence[Run],
+    claims: Mapping[str, Claim],
+    known: Sequence[Agreement],
+    labels: Mapping[str, str],
+) -> Iterator[Comparison]:
+    own = [a for a in known if a.folder == folder]
+    answers = [(c, found) for c in claims.values() if c.kind != "repeated" and (found := answering(c, runs))]
+    for claim, found in answers:
+        beside = next((a for a in own if a.claim == claim.id), None)
+        label = f"{labels.get(claim.id, claim.id)} ({labels.get(folder, folder)})"
+        yield Comparison(label, over_seeds(found), beside, claim, verdict(claim, found))
+    first = next((a for a in own if a.quantity == runs[0].record.headline.quantity), None)
+    if first and not answers:
+        yield Comparison(f"{labels.get(folder, folder)}: {first.quantity.replace('_', ' ')}", first.yours, first)
 
 
 def section(rows: Sequence[Comparison], known: Sequence[Agreement]) -> str:
@@ -65,7 +77,7 @@ def agreed(known: Sequence[Agreement]) -> str:
     others = [a for a in known if not a.agree]
     said = (
         f"{a.folder}, {a.quantity.replace('_', ' ')}: {measured(a.yours.value, a.yours.stderr, a.yours.unit)} for "
-        f"{measured(a.shipped.value, a.shipped.stderr)}, {signed(a.deviation)} joint standard errors"
+        f"{measured(a.shipped.value, a.shipped.stderr)}, {_joint(a)} joint standard errors"
         for a in others
     )
     counted = (
@@ -81,5 +93,10 @@ def terminal(rows: Sequence[Comparison], known: Sequence[Agreement], width: int 
     return document(aligned([("number", "paper", "shipped", "yours", "agree (joint σ)"), *lines], width), agreed(known))
 
 
+def _joint(agreement: Agreement) -> str:
+    """The deviation with its sign, to a tenth of a joint standard error."""
+    return f"{agreement.deviation:+.1f}".replace("-", MINUS)
+
+
 def _cells(rows: Sequence[Comparison]) -> Iterator[tuple[str, ...]]:
-    return ((code(row.label), *row.cells) for row in rows)
+    return ((row.label, *row.cells) for row in rows)

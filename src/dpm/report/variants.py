@@ -84,7 +84,7 @@ def groups(runs: Sequence[Run], results: Results) -> Iterator[Group]:
 
 def _variant(runs: Sequence[Run], settings: Mapping[str, str], varied: set[str]) -> Variant:
     common_tier(runs)
-    return Variant({key: value for key, value in settings.items() if key in varied}, [r.record.measurements[0] for r in runs])
+    return Variant({key: value for key, value in settings.items() if key in varied}, [run.record.headline for run in runs])
 
 
 def paired(found: Sequence[Measurement], best: Sequence[Measurement]) -> str:

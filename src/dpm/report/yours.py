@@ -12,6 +12,7 @@ from dpm.report import comparison, sections, variants
 from dpm.report.drawing import draw, drawable
 from dpm.report.markdown import document
 from dpm.report.pages import FigureEntry, Page
+from dpm.report.rows import places
 from dpm.study.agreement import agreements
 from dpm.study.claims import Claim
 from dpm.study.results import YOURS, Results, at_paper_tier
@@ -47,7 +48,9 @@ class YourRuns:
         new = self.results.keeping((own - theirs | unnamed) - shown)
         self.pages += [automatic(name, self.results) for name in new.experiments if new.of(name) and not results.of(name)]
         self.groups = list(variants.groups(new.runs, self.results))
-        self.agreements, self.rows = agreements(results, yours), comparison.compared(results, yours, claims)
+        labels = {key: label for page in pages for key, label in (*page.claims.items(), *places(page, self.results).items())}
+        self.agreements = agreements(results, yours)
+        self.rows = comparison.compared(results, yours, claims, self.agreements, labels)
 
     def document(self) -> str:
         """The chapter as Markdown, empty without such runs; paths of images start from the folder of the shipped results."""
@@ -103,7 +106,7 @@ def automatic(experiment: str, results: Results) -> Page:
         if all(key in arrays and arrays[key].ndim == axes for key, axes in needed.items())
     ]
     if "curve_step" in arrays:
-        options = {"unit": runs[0].record.measurements[0].unit, "bound": "bound"}
+        options = {"unit": runs[0].record.headline.unit, "bound": "bound"}
         caption = "The bound on validation examples during training."
         figures.append(FigureEntry("dpm.figures.curve.validated", ".png", caption, seeds=experiment, options=options))
     commands = (f"python experiments/{verb}.py {run.arguments}" for run in runs for verb in ("train", "evaluate"))

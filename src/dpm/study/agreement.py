@@ -6,12 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dpm.facts import Scalar
 from dpm.study.claims import COVERAGE
 from dpm.study.records import Mean, Measurement, over_seeds
 from dpm.study.results import Results, Run
-
-Key = tuple[str, frozenset[tuple[str, Scalar]]]
 
 
 @dataclass(frozen=True)
@@ -26,7 +23,6 @@ class Agreement:
     folder: str
     quantity: str
     claim: str | None
-    facts: frozenset[tuple[str, Scalar]]
     shipped: Mean
     yours: Mean
     deviation: float
@@ -43,30 +39,38 @@ def agreements(shipped: Results, yours: Results) -> tuple[Agreement, ...]:
 
 
 def _in_folder(folder: str, shipped: Sequence[Run], yours: Sequence[Run]) -> Iterator[Agreement]:
-    both = {run.record.seed for run in shipped} & {run.record.seed for run in yours}
-    theirs, own = (_measured([run for run in runs if run.record.seed in both]) for runs in (shipped, yours))
-    every = _measured(shipped)
-    pairs = [(a, b) for a in shipped for b in yours if a.record.seed == b.record.seed]
-    trained = any(a.record.provenance["weights_sha256"] != b.record.provenance["weights_sha256"] for a, b in pairs)
-    for key in own:
-        if len(own[key]) == len(theirs.get(key, ())) == len(both):
-            yield _agreement(folder, key, theirs[key], own[key], every[key] if trained else ())
+    pairs = [(a.record, b.record) for a in shipped for b in yours if a.record.seed == b.record.seed]
+    if not pairs:
+        return
+    trained = any(a.provenance["weights_sha256"] != b.provenance["weights_sha256"] for a, b in pairs)
+    for m in pairs[0][1].measurements:
+        found = [(_same(m, a.measurements), _same(m, b.measurements)) for a, b in pairs]
+        if both := [(s, y) for s, y in found if s is not None and y is not None]:
+            every = [_same(m, run.record.measurements) for run in shipped] if trained else []
+            theirs, own = [s for s, _ in both], [y for _, y in both]
+            yield _agreement(folder, theirs, own, [s.value for s in every if s is not None])
+
+
+def _same(m: Measurement, others: Sequence[Measurement]) -> Measurement | None:
+    """The one of the others that is of the same quantity and unit and says nothing else about what it means.
+
+    Facts that only one of both states do not tell them apart: later versions of the project state more.
+    """
+    found = [
+        other
+        for other in others
+        if (other.quantity, other.unit) == (m.quantity, m.unit)
+        and all(m.protocol[key] == other.protocol[key] for key in m.protocol.keys() & other.protocol.keys() - {"seed"})
+    ]
+    return found[0] if len(found) == 1 else None
 
 
 def _agreement(
-    folder: str, key: Key, shipped: Sequence[Measurement], yours: Sequence[Measurement], spread: Sequence[Measurement]
+    folder: str, shipped: Sequence[Measurement], yours: Sequence[Measurement], of_seeds: Sequence[float]
 ) -> Agreement:
-    """spread: the shipped measurements of all seeds, where the weights are others."""
+    """of_seeds: the shipped values of all seeds, where the weights are not the same."""
     s, y = over_seeds(shipped), over_seeds(yours)
-    training = float(np.std([m.value for m in spread], ddof=1)) if len(yours) == 1 and len(spread) > 1 else 0.0
+    training = float(np.std(of_seeds, ddof=1)) if len(yours) == 1 and len(of_seeds) > 1 else 0.0
     error, gap = math.hypot(s.stderr or 0.0, y.stderr or 0.0, training, training), y.value - s.value
     deviation = gap / error if error else math.copysign(math.inf, gap) if gap else 0.0
-    return Agreement(folder, key[0], shipped[0].claim, key[1], s, y, deviation)
-
-
-def _measured(runs: Sequence[Run]) -> dict[Key, list[Measurement]]:
-    found: dict[Key, list[Measurement]] = {}
-    for m in (m for run in runs for m in run.record.measurements):
-        facts = frozenset((key, value) for key, value in m.protocol.items() if key != "seed")
-        found.setdefault((m.quantity, facts), []).append(m)
-    return found
+    return Agreement(folder, yours[0].quantity, yours[0].claim, s, y, deviation)

@@ -26,6 +26,7 @@ from dpm.facts import Scalar
 
 SCHEMA = 2
 ERRORS = ("examples", "estimate")
+BOUNDS = ("log_likelihood_bound", "nll_bound")  # K of 2015, L of 2020
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,11 @@ class Record:
     def __post_init__(self) -> None:
         complete = tuple(replace(m, recipe=self.recipe) if m.recipe is None else m for m in self.measurements)
         object.__setattr__(self, "measurements", complete)
+
+    @property
+    def headline(self) -> Measurement:
+        """The number that runs of one experiment are compared by: the bound, or else what is measured first."""
+        return next((m for m in self.measurements if m.quantity in BOUNDS), self.measurements[0])
 
     def content(self) -> dict[str, Any]:
         """What is stored; a measurement has a recipe of its own only where it differs from the record's."""
