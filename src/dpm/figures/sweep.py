@@ -14,6 +14,7 @@ from dpm.study.claims import Claim
 from dpm.study.records import Measurement, Record, over_seeds
 from dpm.study.results import selected
 
+BESIDE = 0.012  # of the axis, between lines
 MARKERS = ("o", "s", "^", "D", "v", "P")
 
 
@@ -113,13 +114,17 @@ def variants(
 
 
 def _lines_through(axes: Axes, points: Sequence[tuple[float, float, float]], names: Sequence[str]) -> None:
-    """A line through the points (x, value, error) of each name, with ticks at every x."""
-    for index, name in enumerate(sorted(set(names))):
-        x, value, error = zip(*sorted(p for p, own in zip(points, names, strict=True) if own == name), strict=True)
-        marker, colour = MARKERS[index % len(MARKERS)], f"C{index}"
-        axes.errorbar(x, value, error, fmt=f"{marker}-", color=colour, capsize=3, label=name or None)
+    """A line through the points (x, value, error) of each name, a little beside the others, with ticks at every x."""
     ticks = sorted({x for x, _, _ in points})
-    axes.set_xscale("log" if ticks[0] > 0 and ticks[-1] > 20 * ticks[0] else "linear")
+    log = ticks[0] > 0 and ticks[-1] > 20 * ticks[0]
+    axes.set_xscale("log" if log else "linear")
+    apart = BESIDE * (math.log(ticks[-1] / ticks[0]) if log else ticks[-1] - ticks[0])
+    order = sorted(set(names), key=lambda name: (len(name), name))  # 8 before 16
+    for index, name in enumerate(order):
+        x, value, error = np.array(sorted(p for p, own in zip(points, names, strict=True) if own == name)).T
+        shift = apart * (index - (len(order) - 1) / 2)
+        beside, marker = x * math.exp(shift) if log else x + shift, MARKERS[index % len(MARKERS)]
+        axes.errorbar(beside, value, error, fmt=f"{marker}-", color=f"C{index}", capsize=3, label=name or None)
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.tick_params(axis="x", which="minor", length=0, labelbottom=False)
     if axes.get_legend_handles_labels()[1]:

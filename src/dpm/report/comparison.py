@@ -89,8 +89,12 @@ def agreed(known: Sequence[Agreement]) -> str:
 
 def terminal(rows: Sequence[Comparison], known: Sequence[Agreement], width: int = 120) -> str:
     """The same as plain text."""
-    lines = [(row.label, *(cell.replace("*", "") for cell in row.cells[:4])) for row in rows]
-    return document(aligned([("number", "paper", "shipped", "yours", "agree (joint σ)"), *lines], width), agreed(known))
+    lines: list[Sequence[str]] = [("number", "paper", "shipped", "yours", "agree (joint σ)")]
+    for row in rows:
+        shipped = row.agreement.shipped if row.agreement else None
+        values = (measured(mean.value, mean.stderr) if mean else "" for mean in (shipped, row.yours))
+        lines.append((row.label, row.cells[0], *values, row.agree.replace("*", "")))
+    return document(aligned(lines, width), agreed(known))
 
 
 def _joint(agreement: Agreement) -> str:
