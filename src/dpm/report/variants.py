@@ -67,19 +67,28 @@ class Group:
 
 
 def groups(runs: Sequence[Run], results: Results) -> Iterator[Group]:
-    """Of these runs, which changed something, each experiment's by what they changed, with what it is a change of."""
+    """Of these runs, which changed something, each experiment's by what they changed, with what it is a change of.
+
+    A folder that others are changes of stands with them, and not once more by itself.
+    """
     found: dict[tuple[str, ...], dict[str, Mapping[str, str]]] = {}
     for run in runs:
         if run.settings:
             found.setdefault((run.record.experiment, *sorted(run.settings)), {})[run.folder] = run.settings
-    for (experiment, *keys), folders in found.items():
-        varied = {key for key in keys if len({own[key] for own in folders.values()}) > 1} or set(keys)
-        first = next(iter(folders.values()))
-        common = {key: value for key, value in first.items() if key not in varied}
-        bases = {run.folder: common for run in results.runs if run.record.experiment == experiment and run.settings == common}
-        variants = [_variant(results.of(folder), own, varied) for folder, own in (folders | bases).items()]
-        quantity = variants[0].found[0].quantity
-        yield Group(experiment, common, [variant for variant in variants if variant.found[0].quantity == quantity])
+    made = [_group(key[0], folders, results) for key, folders in found.items()]
+    based = {folder for _, bases in made for folder in bases}
+    yield from (group for (group, _), folders in zip(made, found.values(), strict=True) if not based >= folders.keys())
+
+
+def _group(experiment: str, folders: Mapping[str, Mapping[str, str]], results: Results) -> tuple[Group, set[str]]:
+    """The group of folders that changed the same keys, and the folder, if there is one, that they are changes of."""
+    first, *others = folders.values()
+    varied = {key for key in first if any(own[key] != first[key] for own in others)} or set(first)
+    common = {key: value for key, value in first.items() if key not in varied}
+    bases = {run.folder: common for run in results.runs if run.record.experiment == experiment and run.settings == common}
+    variants = [_variant(results.of(folder), own, varied) for folder, own in {**folders, **bases}.items()]
+    quantity = variants[0].found[0].quantity
+    return Group(experiment, common, [v for v in variants if v.found[0].quantity == quantity]), set(bases)
 
 
 def _variant(runs: Sequence[Run], settings: Mapping[str, str], varied: set[str]) -> Variant:
