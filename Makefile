@@ -3,9 +3,12 @@
 #   PYTHON           the Python that makes the environment; default: python3.11, else python3
 #   TORCH_INDEX_URL  an extra package index to look for torch in; default: none. On Linux the standard torch is a CUDA
 #                    build, about 3 GB more to download; the address of PyTorch's own index of CPU builds avoids that.
+#   RESULTS          where `make reproduce` writes what it measures; default: results/yours, which git ignores.
+#                    `make reproduce RESULTS=results` refreshes the records that the project ships.
 
 PYTHON ?= $(shell python3.11 --version >/dev/null 2>&1 && echo python3.11 || echo python3)
 TORCH_INDEX_URL ?=
+RESULTS ?= results/yours
 
 BIN := .venv/bin
 PIP_INSTALL = -m pip --disable-pip-version-check install -qq $(if $(TORCH_INDEX_URL),--extra-index-url '$(TORCH_INDEX_URL)')
@@ -18,7 +21,7 @@ endef
 help:  ## show this list
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/make \1: \2/p' Makefile
 
-reproduce: .venv/.stamp  ## train, evaluate and write the report (results/README.md, report.html, report.pdf)
+reproduce: .venv/.stamp  ## train, evaluate, write the report, and compare: paper, shipped, yours
 	@$(MAKE) --no-print-directory -j2 swiss_roll binary_heartbeat
 	@$(MAKE) --no-print-directory swiss_roll_quasi_newton
 	@$(MAKE) --no-print-directory dead_leaves textures
@@ -28,21 +31,21 @@ reproduce: .venv/.stamp  ## train, evaluate and write the report (results/README
 
 swiss_roll binary_heartbeat: .venv/.stamp  # seed 0 is trained here, the others are evaluated from their shipped weights
 	$(BIN)/python experiments/train.py experiment=sohl_dickstein_2015/$@ seed=0
-	$(BIN)/python experiments/evaluate.py -m experiment=sohl_dickstein_2015/$@ seed=$(SEEDS)
+	$(BIN)/python experiments/evaluate.py -m results=$(RESULTS) experiment=sohl_dickstein_2015/$@ seed=$(SEEDS)
 
 swiss_roll_quasi_newton: .venv/.stamp  # the published network under the better optimiser, from its shipped weights
-	$(BIN)/python experiments/evaluate.py -m experiment=sohl_dickstein_2015/$@ seed=0,1,2
+	$(BIN)/python experiments/evaluate.py -m results=$(RESULTS) experiment=sohl_dickstein_2015/$@ seed=0,1,2
 
 dead_leaves textures: .venv/.stamp  # the shipped weights on all test images
-	$(BIN)/python experiments/evaluate.py experiment=sohl_dickstein_2015/$@
+	$(BIN)/python experiments/evaluate.py results=$(RESULTS) experiment=sohl_dickstein_2015/$@
 
 mnist: .venv/.stamp  # of both papers
-	$(BIN)/python experiments/evaluate.py experiment=sohl_dickstein_2015/mnist
-	$(BIN)/python experiments/evaluate.py experiment=ho_2020/mnist
+	$(BIN)/python experiments/evaluate.py results=$(RESULTS) experiment=sohl_dickstein_2015/mnist
+	$(BIN)/python experiments/evaluate.py results=$(RESULTS) experiment=ho_2020/mnist
 
 cifar10: .venv/.stamp  # of both papers
-	$(BIN)/python experiments/evaluate.py experiment=sohl_dickstein_2015/cifar10
-	$(BIN)/python experiments/evaluate.py experiment=ho_2020/cifar10_bound
+	$(BIN)/python experiments/evaluate.py results=$(RESULTS) experiment=sohl_dickstein_2015/cifar10
+	$(BIN)/python experiments/evaluate.py results=$(RESULTS) experiment=ho_2020/cifar10_bound
 
 swiss_roll: SEEDS = 0,1,2,3,4
 binary_heartbeat: SEEDS = 0

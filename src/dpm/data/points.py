@@ -53,13 +53,14 @@ class Points:
 
 def _loaded(path: Path) -> "np.ndarray[tuple[int, int], np.dtype[np.float64]]":
     try:
-        points = np.load(path, allow_pickle=False)
+        with path.open("rb") as file:
+            points = np.lib.format.read_array(file, allow_pickle=False)
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file; write your points with numpy.save, an array of shape (n, d)") from error
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError) as error:
         raise UserError(f"{path}: not an array of numpy.save ({' '.join(str(error).split())[:80]})") from error
-    if not isinstance(points, np.ndarray) or points.ndim != 2 or points.dtype.kind not in "fiu":
-        raise UserError(f"{path}: expected numbers of shape (n, d), got {getattr(points, 'shape', 'several arrays')}")
+    if points.ndim != 2 or points.dtype.kind not in "fiu":
+        raise UserError(f"{path}: expected numbers of shape (n, d), got {points.shape} of {points.dtype}")
     points = points.astype(np.float64)
     if not np.isfinite(points).all():
         raise UserError(f"{path}: {np.count_nonzero(~np.isfinite(points)):,} numbers are not finite; leave these points out")
