@@ -40,7 +40,6 @@ from dpm.processes import per_example
 from dpm.processes.gaussian import GaussianDiffusion
 from dpm.reverse import Reverse
 from dpm.reverse.gaussian import GaussianReverse, clipped
-from dpm.runs.train import initialised
 from dpm.schedules import BetaSchedule
 from dpm.times import Uniform
 from dpm.variances import FixedLarge, LearnedPosterior
@@ -396,7 +395,9 @@ def linear(data: StandardizedImages, T: int) -> GaussianReverse:
     """The best linear reverse process of the training images."""
     process, gaussian = GaussianDiffusion(schedules.geometric(T, 1e-4, 1e-3)), GaussianImages(*data.tiles(data.test).shape[1:])
     network = BestVariance(gaussian, process)
-    return initialised(GaussianReverse(process, network, WhitenedResidual(gaussian), LearnedPosterior(), Stationary()), data)
+    reverse = GaussianReverse(process, network, WhitenedResidual(gaussian), LearnedPosterior(), Stationary())
+    reverse.fit(data)
+    return reverse
 
 
 def test_K_of_gaussian_images_approaches_their_log_likelihood_as_1_over_T() -> None:

@@ -22,6 +22,11 @@ class Data(Protocol):
         """The first n held-out examples: the same ones for every seed and every model."""
 
 
+class Finite(Data, Protocol):
+    def training(self) -> Tensor:
+        """All training examples, for what is fitted to them in closed form."""
+
+
 class KnownDensity(Data, Protocol):
     def log_density(self, x: Tensor, alpha: float, sigma: float) -> Tensor:
         """log q(x) of alpha x_0 + sigma eps, in nats, shape (B,); alpha = 1, sigma = 0 is the data's own."""

@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 
 from torch import Tensor
 
+from dpm.data import Finite
 from dpm.processes.gaussian import GaussianDiffusion, Step, posterior_mean
 
 
@@ -17,6 +18,9 @@ class Prediction(ABC):
     def input(self, q: GaussianDiffusion, x_t: Tensor, t: Tensor) -> Tensor:
         """What the network sees: x_t itself, or a one-to-one function of it."""
         return x_t
+
+    def fit(self, data: Finite) -> None:  # noqa: B027
+        """Before training: what in it follows from the training examples in closed form. Most predictions have nothing."""
 
 
 class DataPrediction(Prediction):

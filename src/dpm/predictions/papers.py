@@ -2,6 +2,7 @@
 
 from torch import Tensor, nn
 
+from dpm.data import Finite
 from dpm.predictions import DataPrediction, Prediction
 from dpm.processes import per_example
 from dpm.processes.gaussian import GaussianDiffusion, Step, posterior_mean
@@ -72,6 +73,9 @@ class Clipped(nn.Module, DataPrediction):
     def __init__(self, prediction: DataPrediction, low: float = -1.0, high: float = 1.0) -> None:
         super().__init__()  # a module, so that a model inside of the prediction is found
         self.prediction, self.low, self.high = prediction, low, high
+
+    def fit(self, data: Finite) -> None:
+        self.prediction.fit(data)
 
     def input(self, q: GaussianDiffusion, x_t: Tensor, t: Tensor) -> Tensor:
         return self.prediction.input(q, x_t, t)

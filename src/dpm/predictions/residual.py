@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from dpm.baselines.gaussian_images import GaussianImages
+from dpm.data import Finite
 from dpm.errors import UserError
 from dpm.predictions import DataPrediction
 from dpm.processes import per_example
@@ -20,6 +21,9 @@ class LinearResidual(nn.Module, DataPrediction):
     def __init__(self, model: GaussianImages) -> None:
         super().__init__()
         self.model = model
+
+    def fit(self, data: Finite) -> None:
+        self.model.fit(data.training())
 
     def target(self, q: GaussianDiffusion, x_0: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         return (x_0 - self.model.posterior_mean(q, x_t, t)) / per_example(self.model.error(q, t).sqrt(), x_t)
@@ -52,6 +56,9 @@ class Noiseless(nn.Module, DataPrediction):
         if not noise > 0:
             raise UserError(f"images with noise of their own: noise > 0, in the units of x_0, must hold, got {noise}")
         self.model, self.noise = model, noise
+
+    def fit(self, data: Finite) -> None:
+        self.model.fit(data.training())
 
     def input(self, q: GaussianDiffusion, x_t: Tensor, t: Tensor) -> Tensor:
         y, variance = self._observation(q, x_t, t)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from dpm.data import Finite
 from dpm.decoders import Decoder
 from dpm.errors import UserError
 from dpm.facts import Scalar, of_network
@@ -51,6 +52,9 @@ class ReverseStep(torch.nn.Module):
     def recipe(self) -> dict[str, Scalar]:
         """What is trained."""
         return of_network(self.network)
+
+    def fit(self, data: Finite) -> None:
+        """Before training: what in it follows from the training examples in closed form, if anything does."""
 
     def forward(self, x_t: Tensor, s: Tensor, t: Tensor) -> Distribution:
         last = s == 0

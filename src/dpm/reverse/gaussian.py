@@ -5,6 +5,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from dpm.data import Finite
 from dpm.decoders import Decoder
 from dpm.errors import UserError
 from dpm.facts import Scalar, named
@@ -40,6 +41,9 @@ class GaussianReverse(ReverseStep):
     @property
     def recipe(self) -> dict[str, Scalar]:
         return {**super().recipe, "prediction": named(self.prediction), "variance": named(self.variance)}
+
+    def fit(self, data: Finite) -> None:
+        self.prediction.fit(data)
 
     def replacing(self, **parts: Any) -> "GaussianReverse":
         """The same process with some of its parts replaced, in evaluation mode; the others are shared, not copied."""

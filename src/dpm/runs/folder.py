@@ -22,6 +22,7 @@ from torch import nn
 from dpm import seeds
 from dpm.errors import UserError
 from dpm.evaluators import Evaluation
+from dpm.reverse import ReverseStep
 from dpm.runs import configs
 from dpm.study.records import write_atomically
 from dpm.training import Plan
@@ -87,10 +88,10 @@ class Run:
     def done(self) -> Path:
         return self.folder / "done.json"
 
-    def reverse(self, *start: int) -> nn.Module:
+    def reverse(self, *start: int) -> ReverseStep:
         """A freshly initialised reverse process; its weights are a function of the seed, and of the start's number if given."""
         seeds.seed_everything(self.seed, seeds.INITIALISATION, *start)
-        reverse: nn.Module = configs.build(self.config, "reverse")
+        reverse: ReverseStep = configs.build(self.config, "reverse")
         return reverse.to(self.config["device"])
 
     def evaluate(self, which: str, reverse: nn.Module, n: int, data: Any) -> Evaluation:

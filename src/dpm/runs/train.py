@@ -9,10 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 from tqdm import tqdm
 
-from dpm.baselines.gaussian_images import GaussianImages
 from dpm.errors import UserError
 from dpm.facts import Scalar
 from dpm.runs import checkpoints, configs, parallel
@@ -82,18 +80,12 @@ def _lead(run: Run, learner: Learner, data: Any, objective: Any) -> dict[str, An
         return done
 
 
-def initialised(reverse: nn.Module, data: Any) -> nn.Module:
-    """The same process, a Gaussian model of the data in it fitted to the training examples."""
-    for module in reverse.modules():
-        if isinstance(module, GaussianImages):
-            module.fit(data.training())
-    return reverse
-
-
 def make_learner(run: Run, data: Any, *start: int) -> Learner:
     optimizer, scheduler = configs.build(run.config, "optimizer"), configs.build(run.config, "scheduler")
+    reverse = run.reverse(*start)
+    reverse.fit(data)
     try:
-        return Learner(initialised(run.reverse(*start), data), optimizer, scheduler, run.plan.ema_decay)
+        return Learner(reverse, optimizer, scheduler, run.plan.ema_decay)
     except (ValueError, TypeError) as error:  # torch's optimizers check their own numbers
         raise UserError(f"optimizer: {error}") from error
 
