@@ -19,7 +19,7 @@ define require_python
 endef
 
 help:  ## show this list
-	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/make \1: \2/p' Makefile
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/make \1: \2/p' Makefile
 
 reproduce: .venv/.stamp  ## train, evaluate, write the report, and compare: paper, shipped, yours
 	@$(MAKE) --no-print-directory -j2 swiss_roll binary_heartbeat
@@ -50,12 +50,15 @@ cifar10: .venv/.stamp  # of both papers
 swiss_roll: SEEDS = 0,1,2,3,4
 binary_heartbeat: SEEDS = 0
 
-test: export OMP_NUM_THREADS = 1
-test: export MPLBACKEND = agg
-test: .venv/.stamp  ## lint, types and every test, slow ones included
+test test-all: export OMP_NUM_THREADS = 1
+test test-all: export MPLBACKEND = agg
+test: .venv/.stamp  ## lint, types and the tests that are not slow
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/pytest -n 2 --dist worksteal -m "not slow"
+
+test-all: .venv/.stamp  ## every test, slow ones included
 	$(BIN)/pytest -n 2 --dist worksteal
 
 clean:  ## remove runs and reports; results/ and .venv stay
@@ -81,4 +84,4 @@ lock:  ## bring requirements.lock to the newest versions that pyproject.toml all
 	@$(BIN)/python $(PIP_INSTALL) --no-deps --no-build-isolation -e .
 	@touch $@
 
-.PHONY: help reproduce swiss_roll swiss_roll_quasi_newton binary_heartbeat dead_leaves textures mnist cifar10 test clean lock
+.PHONY: help reproduce swiss_roll swiss_roll_quasi_newton binary_heartbeat dead_leaves textures mnist cifar10 test test-all clean lock
