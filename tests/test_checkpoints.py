@@ -77,6 +77,31 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_complaint(folder: Path, dama
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
+def test_rotation_never_leaves_a_damaged_checkpoint_in_place_of_a_good_one(tmp_path: Path, damage) -> None:
+    """Good 10, damaged 30 and 40: a run that went on from 10 and saves 15 keeps 15 and 10."""
+    for step in (10, 30):
+        checkpoints.save(tmp_path, step, state(step))
+    damage(tmp_path / "step-000000030.pt")
+    (tmp_path / "step-000000040.pt").write_bytes(b"half")
+    checkpoints.save(tmp_path, 15, state(15))
+    assert names(tmp_path) == [f"step-{step:09d}.{kind}" for step in (10, 15) for kind in ("pt", "sha256")]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_an_older_good_one_is_kept_where_the_one_before_is_damaged(folder: Path, damage) -> None:
+    damage(newest(folder))
+    checkpoints.save(folder, 110, state(110))
+    assert [path.name for path in sorted(folder.glob("*.pt"))] == ["step-000000020.pt", "step-000000110.pt"]
+
+
+def test_what_killed_processes_left_is_swept_up(folder: Path) -> None:
+    for name in (".step-000000110.pt.77.part", ".config.json.78.part", "step-000000050.sha256"):
+        (folder / name).write_text("half")
+    checkpoints.save(folder, 120, state(120))
+    assert names(folder) == [f"step-{step:09d}.{kind}" for step in (100, 120) for kind in ("pt", "sha256")]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_if_all_are_damaged_one_line_says_so(folder: Path, damage) -> None:
     for path in folder.glob("*.pt"):
         damage(path)

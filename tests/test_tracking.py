@@ -13,6 +13,7 @@ import torch
 
 from dpm.errors import UserError
 from dpm.objectives.one_term import OneTerm
+from dpm.runs import checkpoints
 from dpm.runs.tracking import NoMirror, WandB
 from dpm.runs.train import train
 
@@ -20,34 +21,41 @@ from dpm.runs.train import train
 class Service:
     """What `import wandb` gives, as a list of calls; `online` raises as it does when no server answers."""
 
-    def __init__(self, online: bool = True) -> None:
+    def __init__(self, online: bool = True, fails: str = "") -> None:
         self.calls: list[tuple[str, Any]] = []
-        self.online = online
+        self.online, self.fails = online, fails
 
         class Error(Exception): ...
 
         self.errors = types.SimpleNamespace(Error=Error)
 
+    def called(self, name: str, content: Any) -> None:
+        self.calls.append((name, content))
+        if name == self.fails:
+            raise BrokenPipeError(f"{name}:\nits process is gone")
+
     def Settings(self, **settings: Any) -> dict[str, Any]:
+        self.called("Settings", settings)
         return settings
 
     def Image(self, path: str) -> tuple[str, str]:
+        self.called("Image", path)
         return ("image", path)
 
     def init(self, **about: Any) -> "Service":
-        self.calls.append(("init", about))
+        self.called("init", about)
         if about["mode"] == "online" and not self.online:
             raise self.errors.Error("timed out")
         return self
 
     def define_metric(self, *args: Any, **kwargs: Any) -> None:
-        self.calls.append(("define_metric", args))
+        self.called("define_metric", args)
 
     def log(self, row: dict[str, Any]) -> None:
-        self.calls.append(("log", row))
+        self.called("log", row)
 
     def finish(self) -> None:
-        self.calls.append(("finish", None))
+        self.called("finish", None)
 
     def of(self, name: str) -> list[Any]:
         return [content for call, content in self.calls if call == name]
@@ -87,6 +95,61 @@ def test_a_server_that_does_not_answer_costs_one_warning(service: Service, tmp_p
     WandB("online", "dpm").start(tmp_path, "name", "group", {})
     assert [about["mode"] for about in service.of("init")] == ["online", "offline"]
     assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize("fails", ["Settings", "init", "define_metric", "log", "Image", "finish"])
+def test_whatever_fails_in_the_mirror_costs_one_warning_and_not_the_run(
+    service: Service, tmp_path: Path, capsys, fails
+) -> None:
+    service.fails = fails
+    done = train(test_runs.configured(tmp_path, *test_runs.TINY, "tracker=offline"))
+    assert done["budget"]["steps"] == 4
+    (warning,) = [line for line in capsys.readouterr().err.splitlines() if "W&B" in line]
+    assert f"{fails}: its process is gone" in warning
+    assert len(service.of(fails)) == 1  # it is not asked again
+
+
+def test_a_mirror_that_is_not_installed_costs_one_warning(tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    mirror = WandB("offline", "dpm")
+    mirror.start(tmp_path, "name", "group", {})
+    mirror.log({"step": 1})
+    mirror.finish()
+    (warning,) = capsys.readouterr().err.splitlines()
+    assert "ModuleNotFoundError" in warning or "import of wandb halted" in warning
+
+
+def test_disabled_by_its_own_variable_it_does_nothing(service: Service, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    mirror = WandB("online", "dpm")
+    mirror.start(tmp_path, "name", "group", {})
+    mirror.log({"step": 1})
+    mirror.finish()
+    assert service.calls == []
+
+
+def test_a_run_that_is_resumed_keeps_its_id_and_shows_its_whole_curve(service: Service, tmp_path: Path, monkeypatch) -> None:
+    save, line = checkpoints.save, [*test_runs.TINY, "tracker=offline"]
+
+    def stopped(folder: Path, step: int, state: dict[str, Any]) -> Path:
+        path = save(folder, step, state)
+        if step == 2:
+            raise KeyboardInterrupt
+        return path
+
+    monkeypatch.setattr(checkpoints, "save", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        train(test_runs.configured(tmp_path, *line))
+    first, service.calls = service.calls, []
+    monkeypatch.setattr(checkpoints, "save", save)
+    train(test_runs.configured(tmp_path, *line))
+    *rows, _ = service.of("log")
+    assert [row["step"] for row in rows] == [1, 2, 2, 3, 4, 4]
+    assert rows[:3] == [row for call, row in first if call == "log"][:3]
+    (before,), (after,) = ([about["id"] for call, about in calls if call == "init"] for calls in (first, service.calls))
+    assert before == after
+    train(test_runs.configured(tmp_path, *line, "seed=1"))
+    assert service.of("init")[-1]["id"] != before
 
 
 def test_a_training_is_mirrored_row_by_row_and_finished_in_any_case(service: Service, tmp_path: Path, monkeypatch) -> None:

@@ -1,4 +1,7 @@
-"""Checkpoints that survive being killed: written beside, flushed, renamed; each with its SHA-256; the last two are kept."""
+"""Checkpoints that survive being killed: written beside, flushed, renamed; each with its SHA-256; the last two are kept.
+
+The folder is locked by the one process that saves in it (`dpm.runs.folder.locked`).
+"""
 
 import io
 import re
@@ -21,18 +24,29 @@ def save(folder: Path, step: int, state: dict[str, Any]) -> Path:
     path = folder / f"step-{step:09d}.pt"
     write_atomically(_checksum(path), sha256(buffer.getvalue()).encode())
     write_atomically(path, buffer.getvalue())
-    for old in _newest_first(folder)[KEPT:]:
-        old.unlink()
-        _checksum(old).unlink(missing_ok=True)
+    _rotate(folder, path)
     return path
+
+
+def _rotate(folder: Path, saved: Path) -> None:
+    """Keep the one just saved and the undamaged ones before it, KEPT in all: a run would have gone on from later ones, were
+    they sound. What a killed process or an earlier deletion left halfway goes too."""
+    good = {saved}
+    for path in _newest_first(folder):
+        if path.name < saved.name and len(good) < KEPT and _sound(path, path.read_bytes()):
+            good.add(path)
+    rubbish = [*folder.glob(".*.part"), *folder.glob("step-*.pt"), *folder.glob("step-*.sha256")]
+    for path in rubbish:
+        if path.with_suffix(".pt") not in good:
+            path.unlink(missing_ok=True)
 
 
 def load(path: Path) -> dict[str, Any]:
     """The state in `path`, if its bytes are those that were saved."""
     if not path.is_file():
         raise UserError(f"no checkpoint at {path}; train first, or give the path of one")
-    content, checksum = path.read_bytes(), _checksum(path)
-    if not checksum.is_file() or sha256(content) != checksum.read_text():
+    content = path.read_bytes()
+    if not _sound(path, content):
         raise UserError(f"checkpoint {path} is damaged: its SHA-256 is not the recorded one; delete it or restore a copy")
     state: dict[str, Any] = torch.load(io.BytesIO(content), weights_only=True)
     return state
@@ -49,6 +63,12 @@ def load_newest(folder: Path) -> tuple[dict[str, Any] | None, list[str]]:
     if complaints:
         raise UserError(complaints[0])
     return None, []
+
+
+def _sound(path: Path, content: bytes) -> bool:
+    """Whether the bytes are those that were saved."""
+    checksum = _checksum(path)
+    return checksum.is_file() and checksum.read_bytes() == sha256(content).encode()
 
 
 def _canonical(state: Any) -> Any:

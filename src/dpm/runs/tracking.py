@@ -2,11 +2,13 @@
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 from dpm.errors import UserError
+from dpm.runs import configs
+from dpm.study.records import sha256
 
 
 class Mirror(Protocol):
@@ -36,36 +38,65 @@ class NoMirror:
 class WandB:
     """Weights & Biases. Offline needs neither account nor network: `wandb sync <run folder>/wandb/offline-*` uploads later.
 
-    Everything it writes stays in the run's folder. A server that cannot be reached costs one warning, not the run.
+    Everything it writes stays in the run's folder; a run that is resumed keeps its id. It is a mirror: whatever goes wrong
+    with it costs one warning, and the run goes on with its own record. WANDB_MODE=disabled is obeyed.
     """
 
     def __init__(self, mode: Any, project: str) -> None:
         if mode not in ("offline", "online"):
             raise UserError(f"tracker.mode is offline or online, got {mode!r} (tracker=none for no mirror at all)")
-        self.mode, self.project = mode, project
+        self.mode, self.project, self.run = mode, project, None
+
+    run: Any  # None before the start, and once it has failed
 
     def start(self, folder: Path, name: str, group: str, config: Mapping[str, Any]) -> None:
+        if os.environ.get("WANDB_MODE") != "disabled":
+            self._attempt(lambda: self._start(folder, name, group, config))
+
+    def log(self, row: Mapping[str, float]) -> None:
+        if self.run is not None:
+            self._attempt(lambda: self.run.log(dict(row)))
+
+    def image(self, key: str, path: Path) -> None:
+        if self.run is not None:
+            self._attempt(lambda: self.run.log({key: _wandb().Image(str(path))}))
+
+    def finish(self) -> None:
+        if self.run is not None:
+            self._attempt(lambda: self.run.finish())
+
+    def _start(self, folder: Path, name: str, group: str, config: Mapping[str, Any]) -> None:
         for variable in ("DATA", "CACHE", "CONFIG", "ARTIFACT"):
             os.environ[f"WANDB_{variable}_DIR"] = str(folder / "wandb")
-        import wandb
-
+        wandb, identity = _wandb(), sha256(f"{group}/{name}/{configs.digest(dict(config))}".encode())[:16]
         about: dict[str, Any] = {"project": self.project, "name": name, "group": group, "config": dict(config), "dir": folder}
+        about |= {"id": identity, "resume": "allow"}
         about["settings"] = wandb.Settings(console="off", silent=True, init_timeout=60, reinit="finish_previous")
         try:
             self.run = wandb.init(mode=self.mode, **about)
-        except wandb.errors.Error as error:
-            print(f"warning: W&B cannot be reached ({error}); this run is kept offline", file=sys.stderr)
+        except Exception as error:
+            if self.mode == "offline":
+                raise
+            print(f"warning: W&B cannot be reached ({_line(error)}); this run is kept offline", file=sys.stderr)
             self.run = wandb.init(mode="offline", **about)
         self.run.define_metric("step")
         self.run.define_metric("*", step_metric="step")
 
-    def log(self, row: Mapping[str, float]) -> None:
-        self.run.log(dict(row))
+    def _attempt(self, action: Callable[[], Any]) -> None:
+        """Do it; whatever it raises (a mirror may fail in any way) ends the mirror with one warning, and not the run."""
+        try:
+            action()
+        except Exception as error:
+            self.run = None
+            told = f"warning: W&B failed ({_line(error)}); the run goes on without it, metrics.jsonl is its record"
+            print(told, file=sys.stderr)
 
-    def image(self, key: str, path: Path) -> None:
-        import wandb
 
-        self.run.log({key: wandb.Image(str(path))})
+def _wandb() -> Any:
+    import wandb  # here, because it takes a second
 
-    def finish(self) -> None:
-        self.run.finish()
+    return wandb
+
+
+def _line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"

@@ -67,6 +67,8 @@ def _lead(run: Run, learner: Learner, data: Any, objective: Any) -> dict[str, An
         metrics = Metrics(run.folder / "metrics.jsonl", learner.step)
         mirror.start(run.folder.absolute(), f"{run.variant or 'default'}/seed{run.seed}", run.name, run.config)
         try:
+            for row in metrics.rows:  # of before a restart
+                mirror.log(shown(row))
             learner = started(run, learner, data, objective)
             _follow(run, learner, data, objective, losses, metrics, mirror)
             if metrics.last.get("validated") != run.plan.steps:
@@ -114,7 +116,7 @@ def _follow(
             if progress.step % plan.log_every == 0:
                 rate = float(learner.scheduler.get_last_lr()[0])
                 row = {"loss": sum(losses) / len(losses), "gradient_norm": progress.gradient_norm, "learning_rate": rate}
-                mirror.log(metrics.add(progress.step, row))
+                mirror.log(shown(metrics.add(progress.step, row)))
                 losses.clear()
             if progress.step % plan.validate_every == 0:
                 _validate(run, learner, data, metrics, mirror)
@@ -138,13 +140,17 @@ def deferred_signals() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
+def shown(row: dict[str, Any]) -> dict[str, float]:
+    """A row of the metrics as a mirror shows it: the validated quantity under its name."""
+    return {"step": row["step"], f"validation/{row['quantity']}": row["value"]} if "validated" in row else row
+
+
 def _validate(run: Run, learner: Learner, data: Any, metrics: "Metrics", mirror: Any) -> None:
     """Evaluate the averaged weights on validation examples; the first measurement is the one that a sweep compares."""
     evaluation = run.evaluate("validation", learner.ema.module, run.config["validation_examples"], data)
     m = evaluation.measurements[0]
     row = {"validated": learner.step, "quantity": m.quantity, "value": m.value, "stderr": m.stderr, "unit": m.unit}
-    metrics.add(learner.step, row)
-    mirror.log({"step": learner.step, f"validation/{m.quantity}": m.value})
+    mirror.log(shown(metrics.add(learner.step, row)))
     print(f"step {learner.step}: {m.quantity} {m.value:.4g} ± {m.stderr:.2g} {m.unit} (validation, n = {m.n})", flush=True)
 
 
