@@ -18,7 +18,9 @@ from dpm.facts import Scalar
 from dpm.runs import checkpoints, configs, parallel
 from dpm.runs.folder import Metrics, Run, curve, locked, read_json, refuse_other_configuration, write_json
 from dpm.study.records import write_atomically
-from dpm.training import Learner, best_start, fit
+from dpm.training import Learner, Plan, best_start, fit
+
+NEGLIGIBLE = 0.01  # share of the initial weights in the averaged ones
 
 
 def train(run: Run) -> dict[str, Any] | None:
@@ -79,7 +81,17 @@ def _lead(run: Run, learner: Learner, data: Any, objective: Any) -> dict[str, An
         last = {key: metrics.last[key] for key in ("quantity", "value", "stderr", "unit")}
         done = {"config_sha256": configs.digest(run.config), "seed": run.seed, **last, "budget": budget(run, metrics.seconds)}
         write_json(run.done, done)
+        if run.plan.initial_share > NEGLIGIBLE and not run.plan.ema_warm_up:
+            print(remark(run.plan))
         return done
+
+
+def remark(plan: Plan) -> str:
+    """What the averaged weights of a run are that was too short for its average."""
+    return (
+        f"the averaged weights still hold {100 * plan.initial_share:.0f} % of the initialisation "
+        f"(ema_decay = {plan.ema_decay:g} over {plan.steps:,} steps); training.ema_warm_up=true avoids that"
+    )
 
 
 def initialised(reverse: nn.Module, data: Any) -> nn.Module:
@@ -93,7 +105,7 @@ def initialised(reverse: nn.Module, data: Any) -> nn.Module:
 def make_learner(run: Run, data: Any, *start: int) -> Learner:
     optimizer, scheduler = configs.build(run.config, "optimizer"), configs.build(run.config, "scheduler")
     try:
-        return Learner(initialised(run.reverse(*start), data), optimizer, scheduler, run.plan.ema_decay)
+        return Learner(initialised(run.reverse(*start), data), optimizer, scheduler, run.plan.ema_decay, run.plan.ema_warm_up)
     except (ValueError, TypeError) as error:  # torch's optimizers check their own numbers
         raise UserError(f"optimizer: {error}") from error
 
