@@ -536,7 +536,8 @@ plt.show()
 # A network now takes the place of the oracle: it sees $x_t$ and $t$, and predicts the noise in $x_t$ and, through a sigmoid,
 # the variance of the step (eq. 64 of the paper). Training minimises the bound itself, with one random $t$ for each example.
 # The draws of $x_t$ are differentiable in the betas (the paper's "frozen noise"), so that $\beta_2, \ldots, \beta_T$ are
-# learned along with the weights. A multilayer perceptron gets somewhere within seconds; the committed runs train longer.
+# learned along with the weights. A multilayer perceptron gets somewhere within seconds; the committed runs train longer. What
+# is evaluated is a moving average of the weights; its decay grows to `ema_decay`, so that it soon forgets where it started.
 
 # %%
 plan = Plan(steps=800, batch_size=256, ema_decay=0.98, clip=1e9, log_every=1, validate_every=80, checkpoint_every=800)
@@ -553,6 +554,7 @@ learner = Learner(
     optimizer=partial(torch.optim.Adam, lr=1e-2),
     scheduler=partial(torch.optim.lr_scheduler.CosineAnnealingLR, T_max=plan.steps),
     ema_decay=plan.ema_decay,
+    ema_warm_up=plan.ema_warm_up,
 )
 trained, validation, curve = learner.ema.module, roll.validation(500), {}
 for progress in fit(learner, roll, OneTerm(stationary_edges), plan, seed=0):

@@ -309,6 +309,14 @@ def test_trajectories_have_the_marginals_of_their_process() -> None:
     assert steps == pytest.approx(np.sqrt(1 - arrays["betas"]), abs=0.1)  # consecutive points belong to one path
 
 
+def test_of_seeds_that_no_figure_shows_the_betas_alone_are_kept() -> None:
+    evaluate = Trajectories(n=10, limit=2.0, side=5, drawn=1)
+    shown, other = (evaluate(ORACLE, DATA, DATA.held_out(10), seed=seed).arrays for seed in (1, 0))
+    assert list(other) == ["betas"]
+    assert np.array_equal(other["betas"], shown["betas"])
+    assert shown.keys() > other.keys()
+
+
 def test_the_drift_is_the_mean_of_the_reverse_step_minus_where_it_starts() -> None:
     """The exact reverse step of N(0, I) leads to sqrt(1 - beta_t) x_t."""
     arrays = Trajectories(n=10, limit=2.0, side=5)(ORACLE, DATA, DATA.held_out(10), seed=0).arrays

@@ -164,6 +164,7 @@ def one_line(error: str) -> bool:
         ("optimizer.lr=fast", "optimizer"),
         ("optimizer._target_=torch.optim.Adm", "torch.optim.Adm"),
         ("training.steps=-1", "training.steps = -1"),
+        ("training.ema_warm_up=1", "training.ema_warm_up = 1: give true or false"),
         ("training.clip=inf", "training.clip = inf"),
         ("data.noise_variance=2", "noise_variance"),
         ("seed=-1", "seed = -1"),
@@ -284,6 +285,48 @@ def test_the_validated_value_is_that_of_the_average(tmp_path: Path) -> None:
     load_weights(run, reverse)
     again = run.evaluate("validation", reverse, 20, configs.build(run.config, "data"))
     assert again.measurements[0].value == done["value"]
+
+
+def test_the_settings_of_a_short_sweep_can_be_told_apart(tmp_path: Path) -> None:
+    """20 steps, an average over 1000: without a warm-up every setting shows the initialisation, the same for all."""
+    values = {}
+    for warm_up in ("true", "false"):
+        runs = [
+            configured(tmp_path, f"training.ema_warm_up={warm_up}", f"optimizer.lr={lr}", "training.ema_decay=0.999")
+            for lr in (1e-3, 1e-2, 1e-1)
+        ]
+        values[warm_up] = [train(run)["value"] for run in runs]
+    assert max(values["true"]) - min(values["true"]) > 1
+    assert max(values["false"]) - min(values["false"]) < 0.01
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["training.ema_decay=0.9", "training.ema_warm_up=false"], "66 % of the initialisation (ema_decay = 0.9 over 4 steps)"),
+        (["training.ema_decay=0.9", "training.ema_warm_up=true"], None),
+        (["training.ema_decay=0.3", "training.ema_warm_up=false"], None),  # 0.3^4 = 0.8 %
+        (["training.ema_decay=0.0", "training.ema_warm_up=false"], None),
+    ],
+)
+def test_an_average_that_is_too_long_for_its_run_is_told(tmp_path: Path, capsys, overrides, expected: str | None) -> None:
+    train(configured(tmp_path, *TINY, *overrides))
+    told = [line for line in capsys.readouterr().out.splitlines() if "initialisation" in line]
+    whole = f"the averaged weights still hold {expected}; training.ema_warm_up=true avoids that"
+    assert told == ([whole] if expected else [])
+
+
+def test_the_recipe_says_how_weights_were_averaged(tmp_path: Path) -> None:
+    train(configured(tmp_path, *TINY))
+    assert evaluate(configured(tmp_path, *TINY, verb="evaluate")).recipe.items() >= {
+        ("ema_decay", 0.999),
+        ("ema_warm_up", True),
+    }
+    last = [*TINY, "training.ema_decay=0.0"]
+    train(configured(tmp_path, *last))
+    record = evaluate(configured(tmp_path, *last, verb="evaluate"))
+    assert not {"ema_decay", "ema_warm_up"} & record.recipe.keys()
+    assert record.measurements[0].protocol["weights"] == "last"
 
 
 def test_shipped_weights_give_the_same_record_without_the_run(tmp_path: Path) -> None:

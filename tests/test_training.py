@@ -2,7 +2,8 @@
 
 import copy
 import io
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR
+from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LambdaLR
 
 from dpm import schedules
 from dpm.bound import stationary_edges
@@ -63,6 +64,14 @@ def weights(module: nn.Module) -> Tensor:
     return torch.cat([parameter.detach().flatten().double() for parameter in module.parameters()])
 
 
+def loss(reverse: nn.Module) -> float:
+    """The objective on held-out points, the same points and noise at every call, without dropout."""
+    torch.manual_seed(5)
+    x_0 = DATA.held_out(2000)[torch.randperm(2000)]
+    with torch.no_grad():
+        return float(OBJECTIVE(copy.deepcopy(reverse).eval(), x_0).mean())
+
+
 def not_a_number_at(step: int) -> Callable[[nn.Module, Tensor], Tensor]:
     calls = iter(range(1, 100))
     return lambda reverse, x_0: OBJECTIVE(reverse, x_0) * (torch.nan if next(calls) == step else 1)
@@ -95,7 +104,7 @@ def test_a_gradient_that_is_not_finite_stops_before_the_update() -> None:
 
 def test_the_moving_average_has_its_closed_form() -> None:
     """ema_n = d^n w_0 + (1 - d) sum_k d^{n-k} w_k: it starts at the initial weights and has no warm-up (2020, release)."""
-    one, d = learner(), PLAN.ema_decay
+    one, d = learner(ema_warm_up=False), PLAN.ema_decay
     w = [weights(one.reverse)]
     for _ in fit(one, DATA, OBJECTIVE, PLAN, seed=0):
         w.append(weights(one.reverse))
@@ -105,6 +114,55 @@ def test_the_moving_average_has_its_closed_form() -> None:
     assert not torch.allclose(weights(one.ema.module), w[-1], rtol=1e-3)
 
 
+def averages(path: Iterable[float], decay: float, warm_up: bool) -> list[float]:
+    """The average after each update, of one weight that moves along `path` from its initial value on."""
+    initial, *others = path
+    weight = nn.Linear(1, 1, bias=False, dtype=torch.float64)
+    nn.init.constant_(weight.weight, initial)
+    scheduler = partial(ConstantLR, factor=1.0, total_iters=0)
+    one, result = Learner(weight, torch.optim.SGD, scheduler, decay, warm_up), []
+    for value in others:
+        nn.init.constant_(weight.weight, value)
+        one.ema.update_parameters(weight)
+        result.append(weights(one.ema.module).item())
+    return result
+
+
+def warm_up_share(n: int) -> float:
+    """prod_{k=1}^n (1 + k) / (10 + k)."""
+    return math.factorial(10) * math.factorial(1 + n) / math.factorial(10 + n)
+
+
+def test_with_a_warm_up_the_initial_weights_have_their_closed_form_share() -> None:
+    """From 1 the weight jumps to 0: left of it is prod d_n, its factors 0.9 from n = (10 * 0.9 - 1) / (1 - 0.9) = 80 on."""
+    found = averages([1.0] + [0.0] * 100, decay=0.9, warm_up=True)
+    expected = [warm_up_share(min(n, 80)) * 0.9 ** max(n - 80, 0) for n in range(1, 101)]
+    assert found == pytest.approx(expected, rel=1e-9, abs=0)
+    shares = [replace(PLAN, steps=n, ema_decay=0.9, ema_warm_up=True).initial_share for n in range(1, 101)]
+    assert shares == pytest.approx(expected, rel=1e-9, abs=0)
+    assert [n for n in range(1, 101) if shares[n - 1] > 0.01] == [1, 2, 3]
+    assert averages([1.0] + [0.0] * 100, decay=0.9, warm_up=False)[-1] == pytest.approx(0.9**100, rel=1e-9)
+    assert replace(PLAN, steps=100, ema_decay=0.9, ema_warm_up=False).initial_share == pytest.approx(0.9**100, rel=1e-9)
+
+
+def test_with_a_warm_up_the_average_of_a_ramp_lags_a_tenth_of_it() -> None:
+    """w_n = n: ema_n = 0.9 n - 0.1 (1 - share of w_0)."""
+    found = averages(map(float, range(301)), decay=0.999, warm_up=True)
+    assert found == pytest.approx([0.9 * n - 0.1 * (1 - warm_up_share(n)) for n in range(1, 301)], rel=1e-9)
+
+
+def test_the_average_of_a_short_run_is_trained_as_the_weights_are() -> None:
+    """At a decay of 0.999, 150 steps gain something. With a warm-up the average has it, without one it lags."""
+    plan = replace(PLAN, steps=150, batch_size=64)
+    before = loss(learner().reverse)
+    gains = {}
+    for warm_up in (True, False):
+        one = run(learner(ema_decay=0.999, ema_warm_up=warm_up), plan=plan)
+        gains[warm_up] = (before - loss(one.ema.module)) / (before - loss(one.reverse))
+    assert gains[True] > 0.9
+    assert gains[False] < 0.5
+
+
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_others() -> None:
     first = content(run(learner(), seed=1))
     torch.manual_seed(99)  # the state of the global generator is no input
@@ -112,14 +170,18 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others() -> None:
     assert content(run(learner(), seed=2)) != first
 
 
-@pytest.mark.parametrize("stop", [1, 4])
-def test_a_resumed_run_ends_with_the_same_bytes(stop: int) -> None:
-    """Weights, average, Adam's moments, learning rate, times, noise and dropout go on as if nothing had happened."""
-    saved, resumed = io.BytesIO(), learner()
-    torch.save(run(learner(), plan=replace(PLAN, steps=stop)).state_dict(), saved)
-    torch.manual_seed(99)
-    resumed.load_state_dict(torch.load(io.BytesIO(saved.getvalue()), weights_only=True))
-    assert content(run(resumed)) == content(run(learner()))
+@pytest.mark.parametrize("warm_up", [True, False])
+@pytest.mark.parametrize("stops", [(1,), (4,), (1, 4)], ids=str)
+def test_a_resumed_run_ends_with_the_same_bytes(stops: tuple[int, ...], warm_up: bool) -> None:
+    """Weights, average and its decay, Adam's moments, learning rate, times, noise and dropout go on as if nothing happened."""
+    one = learner(ema_warm_up=warm_up)
+    for stop in stops:
+        saved = io.BytesIO()
+        torch.save(run(one, plan=replace(PLAN, steps=stop)).state_dict(), saved)
+        torch.manual_seed(99)
+        one = learner(ema_warm_up=warm_up)
+        one.load_state_dict(torch.load(io.BytesIO(saved.getvalue()), weights_only=True))
+    assert content(run(one)) == content(run(learner(ema_warm_up=warm_up)))
 
 
 def test_every_parameter_moves_but_beta_1() -> None:
@@ -142,17 +204,10 @@ def test_a_step_of_gradient_descent_is_no_longer_than_the_clip() -> None:
 
 
 def test_training_lowers_the_bound() -> None:
-    one, x_0 = learner(), DATA.held_out(2000)
-
-    def loss() -> float:
-        torch.manual_seed(5)
-        one.reverse.eval()
-        with torch.no_grad():
-            return float(OBJECTIVE(one.reverse, x_0[torch.randperm(2000)]).mean())
-
-    before = loss()
+    one = learner()
+    before = loss(one.reverse)
     run(one, plan=replace(PLAN, steps=150, batch_size=64))
-    assert loss() < before - 0.02
+    assert loss(one.reverse) < before - 0.02
 
 
 @pytest.mark.parametrize(
@@ -160,6 +215,7 @@ def test_training_lowers_the_bound() -> None:
     [
         *({name: value} for name in ("steps", "batch_size", "log_every", "validate_every") for value in (0, -1, 1.5, "many")),
         *({"ema_decay": value} for value in (-0.1, 1, float("nan"))),
+        *({"ema_warm_up": value} for value in (1, "no", None)),
         *({"clip": value} for value in (0, -1, float("nan"))),
     ],
     ids=str,

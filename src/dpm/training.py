@@ -1,5 +1,6 @@
 """Training as a generator: one yield per step; who logs, saves and stops is the caller."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -28,6 +29,7 @@ class Plan:
     log_every: int
     validate_every: int
     checkpoint_every: int
+    ema_warm_up: bool = True  # whether the decay grows to ema_decay, so that a short run does not keep its initial weights
     starts: int = 1  # of which the one that trains best is kept
     start_steps: int = 1  # of each of them before they are compared, if there are several
 
@@ -41,6 +43,23 @@ class Plan:
                 raise UserError(f"training.{name} = {value}: give a whole number from 1")
         if not 0 <= self.ema_decay < 1 or not self.clip > 0:
             raise UserError(f"training: 0 <= ema_decay < 1 and clip > 0 must hold, got {self.ema_decay} and {self.clip}")
+        if not isinstance(self.ema_warm_up, bool):
+            raise UserError(f"training.ema_warm_up = {self.ema_warm_up}: give true or false")
+
+    @property
+    def initial_share(self) -> float:
+        """The weight of the initialisation in the averaged weights at the end: the product of all decays."""
+        return math.prod(decay(n, self.ema_decay, self.ema_warm_up) for n in range(1, self.steps + 1))
+
+
+def decay(n: int, limit: float, warm_up: bool) -> float:
+    """d_n in update n = 1, 2, ... of the averaged weights, ema_n = d_n ema_{n-1} + (1 - d_n) w_n.
+
+    d_n = limit, as in 2020's code; with a warm-up d_n = min(limit, (1 + n) / (10 + n)), that of TensorFlow's
+    tf.train.ExponentialMovingAverage with num_updates = n. Then the average lags a tenth of the steps taken, and the share
+    of w_0 in it is 10! (1 + n)! / (10 + n)!, below 1 % from n = 4 on, until n = (10 limit - 1) / (1 - limit) (8990 for 0.999).
+    """
+    return min(limit, (1 + n) / (10 + n)) if warm_up else limit
 
 
 @dataclass(frozen=True)
@@ -57,7 +76,7 @@ class Diverged(UserError):
 class Learner:
     """Everything that a step changes: weights, their moving average, the optimizer, the learning rate, the step number.
 
-    The average starts at the initial weights, ema <- decay ema + (1 - decay) weights from the first step (2020's code).
+    The average starts at the initial weights and is updated after every step, see `decay`.
     """
 
     def __init__(
@@ -66,12 +85,18 @@ class Learner:
         optimizer: Callable[[Any], Optimizer],
         scheduler: Callable[[Optimizer], LRScheduler],
         ema_decay: float,
+        ema_warm_up: bool = True,
     ) -> None:
         self.reverse, self.step = reverse, 0
         self.optimizer = optimizer(reverse.parameters())
         self.scheduler = scheduler(self.optimizer)
-        self.ema = AveragedModel(reverse, multi_avg_fn=get_ema_multi_avg_fn(ema_decay))  # type: ignore[no-untyped-call]
-        self.ema.n_averaged.fill_(1)
+
+        def update(averaged: Any, weights: Any, n: Any) -> None:
+            of_n = decay(int(n), ema_decay, ema_warm_up)
+            get_ema_multi_avg_fn(of_n)(averaged, weights, n)  # type: ignore[no-untyped-call]
+
+        self.ema = AveragedModel(reverse, multi_avg_fn=update)
+        self.ema.n_averaged.fill_(1)  # the initial weights count, and the next update is number 1
 
     def state_dict(self) -> dict[str, Any]:
         parts = {name: getattr(self, name).state_dict() for name in ("reverse", "optimizer", "scheduler", "ema")}

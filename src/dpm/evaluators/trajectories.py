@@ -15,27 +15,31 @@ from dpm.samplers.ancestral import ancestral
 
 class Trajectories:
     """Arrays for n points: `forward` and `reverse` (T + 1, n, 2) at `times` 0..T, betas, and on a grid over [-limit, limit]^2
-    the drift f_mu(x_t, t) - x_t at t = 2 (the first learned step), T / 2 and T.
+    the drift f_mu(x_t, t) - x_t at t = 2 (the first learned step), T / 2 and T. Of seeds other than `drawn`, which no figure
+    shows, the betas alone.
     """
 
-    def __init__(self, n: int, limit: float, side: int) -> None:
-        self.n, self.limit, self.side = n, limit, side
+    def __init__(self, n: int, limit: float, side: int, drawn: int = 0) -> None:
+        self.n, self.limit, self.side, self.drawn = n, limit, side, drawn
 
     @torch.no_grad()
     def __call__(self, reverse: Reverse, data: Data, x_0: Tensor, seed: int) -> Evaluation:
+        betas = {"betas": reverse.process.schedule.betas.numpy()}
+        if seed != self.drawn:
+            return Evaluation(arrays=betas)
         seeds.seed_everything(seed, seeds.SAMPLING)
         T = len(reverse.process.schedule)
         axis = torch.linspace(-self.limit, self.limit, self.side, dtype=x_0.dtype)
         grid = torch.cartesian_prod(axis, axis)
         drift_times = (2, T // 2, T)
         arrays = {
+            **betas,
             "times": np.arange(T + 1),
             "forward": torch.stack(self.forward(reverse, x_0[: self.n])).half().numpy(),
             "reverse": torch.stack(self.backward(reverse, x_0[: self.n])).half().numpy(),
             "grid": grid.numpy(),
             "drift_times": np.array(drift_times),
             "drift": torch.stack([self.drift(reverse, grid, t) for t in drift_times]).numpy(),
-            "betas": reverse.process.schedule.betas.numpy(),
         }
         return Evaluation(arrays=arrays)
 

@@ -63,6 +63,7 @@ def recipe(run: Run, reverse: Any, loaded: "Loaded") -> dict[str, Scalar]:
         return {**reverse.recipe, **loaded.released}
     objective, optimizer = configs.build(run.config, "objective"), configs.build(run.config, "optimizer")
     facts = {**reverse.recipe, "objective": named(objective), "optimizer": optimizer.func.__name__}
+    facts |= {"ema_decay": run.plan.ema_decay, "ema_warm_up": run.plan.ema_warm_up} if run.plan.ema_decay > 0 else {}
     facts |= {"starts": run.plan.starts} if run.plan.starts > 1 else {}
     if steps := int(loaded.budget.get("steps", 0)):
         facts |= {"steps": steps, "batch_size": int(loaded.budget["examples"]) // steps}

@@ -16,7 +16,9 @@ from dpm.facts import Scalar
 from dpm.runs import checkpoints, configs, parallel
 from dpm.runs.folder import Metrics, Run, curve, locked, read_json, refuse_other_configuration, write_json
 from dpm.study.records import write_atomically
-from dpm.training import Learner, best_start, fit
+from dpm.training import Learner, Plan, best_start, fit
+
+NEGLIGIBLE = 0.01  # share of the initial weights in the averaged ones
 
 
 def train(run: Run) -> dict[str, Any] | None:
@@ -79,7 +81,17 @@ def _lead(run: Run, learner: Learner, data: Any, objective: Any) -> dict[str, An
         last = {key: metrics.last[key] for key in ("quantity", "value", "stderr", "unit")}
         done = {"config_sha256": configs.digest(run.config), "seed": run.seed, **last, "budget": budget(run, metrics.seconds)}
         write_json(run.done, done)
+        if run.plan.initial_share > NEGLIGIBLE and not run.plan.ema_warm_up:
+            print(remark(run.plan))
         return done
+
+
+def remark(plan: Plan) -> str:
+    """What the averaged weights of a run are that was too short for its average."""
+    return (
+        f"the averaged weights still hold {100 * plan.initial_share:.0f} % of the initialisation "
+        f"(ema_decay = {plan.ema_decay:g} over {plan.steps:,} steps); training.ema_warm_up=true avoids that"
+    )
 
 
 def make_learner(run: Run, data: Any, *start: int) -> Learner:
@@ -87,7 +99,7 @@ def make_learner(run: Run, data: Any, *start: int) -> Learner:
     reverse = run.reverse(*start)
     reverse.fit(data)
     try:
-        return Learner(reverse, optimizer, scheduler, run.plan.ema_decay)
+        return Learner(reverse, optimizer, scheduler, run.plan.ema_decay, run.plan.ema_warm_up)
     except (ValueError, TypeError) as error:  # torch's optimizers check their own numbers
         raise UserError(f"optimizer: {error}") from error
 
