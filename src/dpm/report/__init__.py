@@ -58,8 +58,8 @@ class Report:
 
         return document(
             "# Results",
-            "Written by `python experiments/report.py` from the records in this folder and the claims in `conf/claims`; "
-            "changes by hand are lost.",
+            "Written by `python experiments/report.py` from the records in this folder, the claims in `conf/claims` and "
+            "the texts in `conf/report`; changes by hand are lost.",
             sections.summary(self.pages, self.rows, link),
             self.reading,
             "## Not measured",
