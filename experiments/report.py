@@ -1,7 +1,8 @@
-"""Write the report: python experiments/report.py [results=FOLDER] [registry=FOLDER] [out=FOLDER]
+"""Write the report: python experiments/report.py [results=FOLDER] [registry=FOLDER] [pages=FOLDER] [out=FOLDER]
 
-A pure function of the records in `results` and of the claims in `registry`: no training, no GPU. README.md, a page per
-experiment and the figures go into the results folder; report.html and report.pdf, which need pandoc and typst, go into `out`.
+A pure function of the records in `results`, the claims in `registry` and the texts in `pages`: no training, no GPU.
+README.md, a page per experiment and the figures go into the results folder; report.html and report.pdf, which need pandoc and
+typst, go into `out`.
 """
 
 from pathlib import Path
@@ -18,8 +19,8 @@ from dpm.runs import app, configs
 @app.job
 def main(config: DictConfig) -> None:
     paths = configs.resolved(config)
-    configs.known_keys(paths, {"results", "registry", "out"})
-    report = Report.load(Path(paths["results"]), Path(paths["registry"]))
+    configs.known_keys(paths, {"results", "registry", "pages", "out"})
+    report = Report.load(*(Path(paths[key]) for key in ("results", "registry", "pages")))
     print(terminal(report.rows), end="\n\n")
     for path in report.write(Path(paths["out"])):
         print(path)

@@ -616,7 +616,7 @@ for run in runs:  # the same chain as in this notebook
     assert (protocol["T"], float(protocol["beta_1"]), float(protocol["noise_variance"])) == (T, beta_1, v)
 
 print(f"{'':14s}{'paper':>10s}{'ours (seeds × points)':>32s}{'ceiling':>9s}{'oracle':>9s}   verdict")
-pages = load_pages(ROOT / "conf" / "claims" / "pages", published)
+pages = load_pages(ROOT / "conf" / "report", published)
 for row in summary_rows(pages, published, results):
     if not row.claim.id.startswith(TABLE_1) or row.verdict is None:
         continue

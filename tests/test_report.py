@@ -10,14 +10,15 @@ from pathlib import Path
 
 import fake_results
 import pytest
-import yaml
 from fake_results import MLP, ROLL, TABLE
 
 from dpm.errors import UserError
 from dpm.report import Report, appendices, convert, sections
 from dpm.report.drawing import draw
 from dpm.report.markdown import document, limit, measured, plain, setting, signed, table
-from dpm.report.pages import FigureEntry, fill, load_pages
+from dpm.report.pages import TEXTS as OTHERS
+from dpm.report.pages import FigureEntry, load_pages, load_text
+from dpm.report.placeholders import fill
 from dpm.report.rows import counted, page_rows, terminal, unmeasured
 from dpm.runs.folder import variant
 from dpm.study import audit
@@ -26,7 +27,7 @@ from dpm.study.records import Record, over_seeds
 from dpm.study.results import Results, selected
 
 ROOT = Path(__file__).resolve().parents[1]
-CLAIMS = ROOT / "conf" / "claims"
+CLAIMS, TEXTS = ROOT / "conf" / "claims", ROOT / "conf" / "report"
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +39,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def report(results: Path) -> Report:
-    return Report.load(results, CLAIMS)
+    return Report.load(results, CLAIMS, TEXTS)
 
 
 @pytest.fixture
@@ -50,8 +51,8 @@ def few(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def claims_folder(tmp_path: Path) -> Path:
-    return Path(shutil.copytree(CLAIMS, tmp_path / "claims"))
+def texts(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(TEXTS, tmp_path / "texts"))
 
 
 def edit(path: Path, change) -> None:
@@ -137,7 +138,7 @@ def test_every_claim_is_in_the_registry_once(report: Report):
 
 
 def test_counts_of_the_summary_add_up(report: Report):
-    text = sections.reading(report.rows, report.claims)
+    text = report.reading
     names = r"numbers:|results of|that repeat|that the authors took|of other|settings|numbers that"
     total, *kinds = (int(number) for number in re.findall(rf"(\d+) (?:{names})", text))
     assert total == len(report.claims) == sum(kinds)
@@ -151,7 +152,7 @@ def test_counts_of_the_summary_add_up(report: Report):
 @pytest.mark.parametrize("folder", ["made up", "shipped"])
 def test_the_counted_table_and_the_printed_rows_agree(report: Report, folder: str):
     """Every word of a row is counted under its kind; what has no row is counted as pending or by its needs, and listed."""
-    shown = report if folder == "made up" else Report.load(ROOT / "results", CLAIMS)
+    shown = report if folder == "made up" else Report.load(ROOT / "results", CLAIMS, TEXTS)
     counts, printed = counted(shown.claims, shown.rows), Counter((row.verdict.word, row.claim.kind) for row in shown.rows)
     for word, by_kind in counts.items():
         for kind, number in by_kind.items():
@@ -172,7 +173,7 @@ def test_a_run_at_the_papers_tier_goes_before_the_laptops_and_both_are_shown(few
         laptop, seed=0, tier="paper", measurements=tuple(replace(m, value=m.value + 0.3) for m in laptop.measurements)
     )
     paper.save(few / ROLL / "tier=paper" / "seed0.json")
-    shown = Report.load(few, CLAIMS)
+    shown = Report.load(few, CLAIMS, TEXTS)
     (row,) = (row for row in shown.rows if row.claim.id == f"{TABLE}/K")
     assert (row.folder, row.experiment) == (f"{ROLL}/tier=paper", "RBF, 16 units, quasi-Newton, paper tier")
     assert row.mean.value == pytest.approx(2.3)
@@ -183,7 +184,7 @@ def test_a_run_at_the_papers_tier_goes_before_the_laptops_and_both_are_shown(few
 
 def test_a_page_names_the_training_that_recreates_weights_that_are_not_shipped(few: Path):
     edit(few / ROLL / "seed1.json", lambda r: replace(r, provenance={**r.provenance, "weights": "not kept"}))
-    page = Report.load(few, CLAIMS).texts()[f"{ROLL}/README.md"]
+    page = Report.load(few, CLAIMS, TEXTS).texts()[f"{ROLL}/README.md"]
     assert f"`python experiments/train.py experiment={ROLL} seed=1` trains them again" in page
     assert f"experiment={ROLL} seed=0`" not in page
 
@@ -214,7 +215,7 @@ def test_terminal_table_fits(report: Report):
 
 
 def test_without_records_everything_is_pending(tmp_path: Path):
-    report = Report.load(tmp_path, CLAIMS)
+    report = Report.load(tmp_path, CLAIMS, TEXTS)
     assert {row.verdict.word for row in report.rows} == {"pending", "needs"}
     assert "![" not in "".join(report.texts().values())
     assert "More text follows when these are measured: RBF, 16 units, quasi-Newton" in report.texts()[f"{ROLL}/README.md"]
@@ -235,7 +236,7 @@ def test_html_is_one_file_whose_links_lead_somewhere(report: Report):
 def test_the_same_inputs_give_the_same_bytes(results: Path, tmp_path: Path):
     def write(name: str) -> dict[str, bytes]:
         copy = Path(shutil.copytree(results, tmp_path / name / "results"))
-        written = Report.load(copy, CLAIMS).write(tmp_path / name)
+        written = Report.load(copy, CLAIMS, TEXTS).write(tmp_path / name)
         return {str(path.relative_to(tmp_path / name)): path.read_bytes() for path in written}
 
     first, second = write("one"), write("two")
@@ -285,7 +286,7 @@ def test_paragraphs_wait_for_planned_experiments_only(few: Path):
 
 
 def test_page_texts_hold_no_measured_number_typed_by_hand():
-    for page in load_pages(CLAIMS / "pages", load_claims(CLAIMS)):
+    for page in load_pages(TEXTS, load_claims(CLAIMS)):
         for text in (page.text, *(figure.caption for figure in (*page.figures, *page.animations))):
             bare = re.sub(r"\{\{.*?\}\}", "", text, flags=re.DOTALL)
             assert not re.search(r"\d\.\d", bare), f"{page.name}: {bare}"
@@ -313,32 +314,113 @@ def test_records_that_cannot_be_right_are_refused(few: Path):
     for change, message in changes:
         edit(path, change)
         with pytest.raises(UserError, match=message):
-            Report.load(few, CLAIMS)
+            Report.load(few, CLAIMS, TEXTS)
         path.write_bytes(original)
 
 
 def test_a_results_folder_that_does_not_exist_is_refused(tmp_path: Path):
     with pytest.raises(UserError, match="nowhere: no such folder of results"):
-        Report.load(tmp_path / "nowhere", CLAIMS)
+        Report.load(tmp_path / "nowhere", CLAIMS, TEXTS)
+
+
+FIGURE = "figures: [{_target_: dpm.figures.terms.per_step, caption: x"
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("old", "new", "message"),
     [
-        ({"colour": "red"}, "unknown: colour"),
-        ({"claims": {"no/such/claim": "K"}}, "claim no/such/claim is not in"),
-        ({"experiments": {}}, "needs at least one experiment"),
-        ({"title": None, "figures": [{"_target_": "os.remove", "arrays": "x", "caption": ""}]}, "function of dpm.figures"),
-        ({"figures": [{"_target_": "dpm.figures.terms.per_step", "caption": ""}]}, "exactly one of arrays, seeds, records"),
+        ("---\ntitle", "title", "no front matter; a page begins with YAML between two lines ---"),
+        ("---\n\n## What the", "\n## What the", "no front matter"),
+        ("title: Swiss roll", "title: Swiss: roll", "the front matter is not YAML: mapping values are not allowed here"),
+        ("title: Swiss roll", "- title", "front matter"),
+        ("title: Swiss roll", "", "front matter lacks title"),
+        ("title: Swiss roll", "title: 2015", "front matter: title must be text, not 2015"),
+        ("title: Swiss roll", "title: a\ncolour: red", "front matter has the unknown key colour; known: title, experiments"),
+        ("title: Swiss roll", "title: a\npaper: x", "unknown key paper"),
+        (f"  {TABLE}/K: ", "  no/such/claim: ", "claim no/such/claim is not in the claims"),
+        ("experiments:", "experiments: {}\nprotocol:", "needs at least one experiment"),
+        ("claims:", "claims:\nprotocol:", "front matter: claims must be a mapping, not None"),
+        ("figures:", "figures: [{_target_: os.remove, arrays: x, caption: x}]\nanimations:", "a function of dpm.figures"),
+        ("figures:", f"{FIGURE}}}]\nanimations:", "per_step needs exactly one of arrays, seeds, records"),
+        ("figures:", f"{FIGURE}, arrays: a, seeds: b}}]\nanimations:", "exactly one of arrays, seeds, records"),
+        ("figures:", f"{FIGURE}, arays: a}}]\nanimations:", "a figure has the unknown key arays"),
+        ("figures:", f"{FIGURE}, seeds: [a]}}]\nanimations:", "a figure: seeds must be text, not ['a']"),
+        ("figures:", "figures: [{arrays: a, caption: x}]\nanimations:", "a figure lacks _target_"),
+        ("figures:", f"{FIGURE}, seeds: a, options: {{claim: x}}}}]\nanimations:", "claim x is not in the claims"),
+        ("figures:", "figures: [K]\nanimations:", "a figure must be a mapping"),
+        ("sweeps:", "sweeps: [{title: K}]\nfigures:", "a sweep lacks folders, settings"),
+        ("## Deviations", "## Our deviations", "unknown heading '## Our deviations'; known: What the paper did, What we ran"),
+        ("## Deviations", "## What we ran", "more than one heading '## What we ran'"),
+        ("## What the paper did", "# Swiss roll\n\n## What the paper did", "text before the first heading: '# Swiss roll'"),
+        ("## What the paper did", "## Deviations\n\n## What we ran\n\n## What the numbers say", "more than one heading"),
+        ("## What we ran\n\n```sh", "## What we ran\n\n```", "must be one block, ```sh"),
+        ("## What we ran\n", "## What we ran\n\nThis:\n", "must be one block, ```sh"),
+        ("## Deviations\n", "## Deviations\n\nThese are:\n", "lines begin with '- ' or two blanks, not 'These are:'"),
+        ("## Deviations\n", "## Deviations\n\n- {{claim:x}}\n", "a deviation or a caption has no placeholders"),
+        (f"{{{{claim:{TABLE}/K}}}}", "{{claim:x}}", "{{claim:x}}: no such claim"),
+        (f"{{{{claim:{TABLE}/K}}}}", "{{2.35 bits}}", "{{2.35 bits}}: neither claim:ID nor"),
     ],
 )
-def test_a_wrong_page_is_one_clear_line(claims_folder: Path, change: dict[str, object], message: str):
-    path = claims_folder / "pages" / "10_swiss_roll.yaml"
-    path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), **change}))
-    with pytest.raises(UserError, match=message) as error:
-        load_pages(claims_folder / "pages", load_claims(claims_folder))
-    assert "10_swiss_roll.yaml" in str(error.value)
+def test_a_wrong_page_is_one_clear_line(texts: Path, old: str, new: str, message: str):
+    path = texts / "10_swiss_roll.md"
+    assert old in path.read_text()
+    path.write_text(
+        path.read_text().replace(old, new, 1)
+    )  # what stood under a key goes to the next one, whose last value counts
+    with pytest.raises(UserError, match=re.escape(message)) as error:
+        load_pages(texts, load_claims(CLAIMS))
+    assert str(error.value).startswith(f"{path}: ")
     assert "\n" not in str(error.value)
+
+
+def test_a_page_needs_what_we_ran(texts: Path):
+    path = texts / "10_swiss_roll.md"
+    sections = re.split(r"(?m)^(?=## )", path.read_text())
+    path.write_text("".join(text for text in sections if not text.startswith("## What we ran")))
+    with pytest.raises(UserError, match="10_swiss_roll.md: lacks the heading '## What we ran'"):
+        load_pages(texts, load_claims(CLAIMS))
+
+
+def test_a_page_is_what_its_file_says(tmp_path: Path):
+    (tmp_path / "01_toy.md").write_text(
+        "---\ntitle: Toy\nexperiments: {p/toy: ours}\nclaims: {}\n---\n\n## What the paper did\n\nOne.\n\nTwo.\n\n"
+        "## What we ran\n\n```sh\nfirst\nsecond  # why\n```\n\n## Deviations\n\n- A wrapped\n  item.\n- Another - one.\n\n"
+        "## What the numbers say\n\n### A heading of its own\n\nText.\n"
+    )
+    (page,) = load_pages(tmp_path, {})
+    assert (page.name, page.title, page.home, page.claims) == ("toy", "Toy", "p/toy", {})
+    assert (page.paper, page.command) == ("One.\n\nTwo.", "first\nsecond  # why")
+    assert page.deviations == ["A wrapped item.", "Another - one."]
+    assert page.text == "### A heading of its own\n\nText."
+    text = sections.page(page, {}, Results(tmp_path), "")
+    assert "**D1.** A wrapped item.\n\n**D2.** Another - one.\n\n## What the numbers say" in text
+    assert "## What we ran\n\n```sh\nfirst\nsecond  # why\n```" in text
+
+
+def test_every_file_beside_the_pages_is_read(texts: Path, tmp_path: Path):
+    (texts / "mistake.md").write_text("text")
+    with pytest.raises(UserError, match=r"mistake.md: a page is named <nn>_<name>.md, and the other texts are summary.md"):
+        load_pages(texts, load_claims(CLAIMS))
+    (texts / "mistake.md").unlink()
+    for name in OTHERS:
+        content = (texts / name).read_text()
+        (texts / name).write_text(f"{content}\n\n{{{{count:colours}}}}\n")
+        with pytest.raises(UserError, match=rf"{name}: {{{{count:colours}}}}: no kind of claims; known: all, result"):
+            Report.load(ROOT / "results", CLAIMS, texts)
+        (texts / name).unlink()
+        with pytest.raises(UserError, match=rf"cannot read .*{name}: No such file"):
+            Report.load(ROOT / "results", CLAIMS, texts)
+        (texts / name).write_text(content)
+    with pytest.raises(UserError, match="nowhere: no such folder of pages"):
+        load_pages(tmp_path / "nowhere", load_claims(CLAIMS))
+
+
+def test_a_text_has_its_table_and_its_counts(tmp_path: Path):
+    claims = load_claims(CLAIMS)
+    (tmp_path / "a.md").write_text("{{count:all}} and {{count:derived}}\n\n{{verdicts}}\n")
+    derived = sum(claim.kind == "derived" for claim in claims.values())
+    expected = f"{len(claims)} and {derived}\n\n| a |"
+    assert load_text(tmp_path / "a.md", claims, Results(tmp_path), {}, verdicts="| a |") == expected
 
 
 def test_a_figure_that_lacks_an_array_is_one_clear_line(report: Report):
@@ -355,7 +437,7 @@ def test_without_pandoc_or_typst_the_readme_is_written_all_the_same(
 ):
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(UserError, match="pip install pypandoc-binary typst"):
-        list(Report.load(tmp_path, CLAIMS).write(tmp_path / "out"))
+        list(Report.load(tmp_path, CLAIMS, TEXTS).write(tmp_path / "out"))
     assert (tmp_path / "README.md").read_text().startswith("# Results")
     assert not (tmp_path / "out" / "report.pdf").exists()
 

@@ -4,7 +4,6 @@ import re
 from pathlib import Path
 
 import pytest
-import yaml
 
 from dpm.report import Report
 from dpm.report.drawing import drawable
@@ -13,13 +12,13 @@ from dpm.study.records import sha256
 from dpm.study.results import Results
 
 ROOT = Path(__file__).resolve().parents[1]
-RESULTS, CLAIMS = ROOT / "results", ROOT / "conf" / "claims"
+RESULTS, CLAIMS, TEXTS = ROOT / "results", ROOT / "conf" / "claims", ROOT / "conf" / "report"
 REGENERATE = "run `python experiments/report.py` and commit results/"
 
 
 @pytest.fixture(scope="module")
 def report() -> Report:
-    return Report.load(RESULTS, CLAIMS)
+    return Report.load(RESULTS, CLAIMS, TEXTS)
 
 
 @pytest.fixture(scope="module")
@@ -100,12 +99,10 @@ TYPED = re.compile(
 
 def test_no_measured_number_is_typed_into_the_prose(report: Report):
     """Numbers come from claims and records, by placeholders: what is left of a text without them has no bits, and no times."""
-    for path in sorted((CLAIMS / "pages").glob("*.yaml")):
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        prose = [content.get("text", ""), *content.get("deviations", []), *(f["caption"] for f in content.get("figures", []))]
-        for text in prose:
+    for page in report.pages:
+        for text in (page.text, *page.deviations, *(figure.caption for figure in page.figures)):
             bare = re.sub(r"\{\{.*?\}\}", "", text, flags=re.DOTALL)
-            assert not TYPED.search(bare), f"{path.name}: {TYPED.search(bare)[0]!r} is typed: {bare[:60]!r}"
+            assert not TYPED.search(bare), f"{page.name}: {TYPED.search(bare)[0]!r} is typed: {bare[:60]!r}"
 
 
 def test_no_bound_lies_above_its_ceiling(results: Results):

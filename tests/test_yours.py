@@ -16,7 +16,7 @@ from dpm.study.agreement import agreements
 from dpm.study.records import Measurement, Record, save_arrays
 from dpm.study.results import Results, settings_of
 
-CLAIMS = Path(__file__).resolve().parents[1] / "conf" / "claims"
+CONF = Path(__file__).resolve().parents[1] / "conf"
 MOONS = "mine/two_moons"
 
 
@@ -44,20 +44,20 @@ def shipped(tmp_path: Path) -> Path:
 
 
 def html(root: Path) -> str:
-    return Report.load(root, CLAIMS).document(lambda page: page.figures)
+    return Report.load(root, CONF / "claims", CONF / "report").document(lambda page: page.figures)
 
 
 # --- where they lie ---------------------------------------------------------------------------------------------------
 
 
 def test_yours_are_no_part_of_the_shipped_ones(shipped: Path) -> None:
-    before = Report.load(shipped, CLAIMS)
+    before = Report.load(shipped, CONF / "claims", CONF / "report")
     texts, runs = before.texts(), len(before.results.runs)
     assert Results(shipped).yours() is None
     for seed in range(2):
         put(shipped / "yours", ROLL, replace(fake_results.record(ROLL, seed, 3.0, "RBF", 16, 1e-6)))
     put(shipped / "yours", f"{ROLL}_beta_1/beta_1=1e-2", record(0, bound(1.0), f"{ROLL}_beta_1"))
-    after = Report.load(shipped, CLAIMS)
+    after = Report.load(shipped, CONF / "claims", CONF / "report")
     assert after.texts() == texts
     assert len(after.results.runs) == runs
     assert len(Results(shipped).yours().runs) == 3
@@ -125,7 +125,7 @@ def test_the_report_sets_yours_beside_paper_and_shipped(shipped: Path) -> None:
     """A retrained seed: compared, judged, and what disagrees is named."""
     mine = fake_results.record(ROLL, 0, 9.0, "RBF", 16, 1e-6)
     put(shipped / "yours", ROLL, mine)
-    yours = Report.load(shipped, CLAIMS).yours
+    yours = Report.load(shipped, CONF / "claims", CONF / "report").yours
     (K,) = [row for row in yours.rows if row.claim.id == f"{TABLE}/K"]
     assert K.cells[0] == "2.35 bits"
     assert K.cells[2] == "9.000 ± 0.012 (1 × 10,000)"
@@ -182,7 +182,7 @@ def test_less_is_better_for_a_bound_of_2020(tmp_path: Path) -> None:
 
 def test_a_sweep_is_in_the_report_with_a_figure(shipped: Path) -> None:
     sweep(shipped)
-    text, images = html(shipped), Report.load(shipped, CLAIMS).yours.images()
+    text, images = html(shipped), Report.load(shipped, CONF / "claims", CONF / "report").yours.images()
     assert f"## Variants of {MLP}, tier = smoke" in text
     assert "| `optimizer.lr` | `units` |" in text
     assert "| 3 | 16 | 163.50 ± 0.51 (2 × 100) |  |" in text
@@ -198,7 +198,7 @@ def test_a_new_experiment_has_a_page_by_itself(shipped: Path) -> None:
     put(shipped / "yours", MOONS, *(record(seed, bound(1.0 + seed), MOONS) for seed in (0, 1)))
     for seed in (0, 1):
         save_arrays(shipped / "yours" / MOONS / f"seed{seed}.npz", fake_results.arrays(seed))
-    report = Report.load(shipped, CLAIMS)
+    report = Report.load(shipped, CONF / "claims", CONF / "report")
     text, images = html(shipped), report.yours.images()
     assert f"# {MOONS}" in text
     assert f"python experiments/train.py experiment={MOONS} seed=0" in text
@@ -213,7 +213,7 @@ def test_a_new_experiment_has_a_page_by_itself(shipped: Path) -> None:
 
 def test_without_arrays_there_are_no_figures(shipped: Path) -> None:
     put(shipped / "yours", MOONS, record(0, bound(1.0), MOONS))
-    assert not Report.load(shipped, CLAIMS).yours.images()
+    assert not Report.load(shipped, CONF / "claims", CONF / "report").yours.images()
     assert f"# {MOONS}" in html(shipped)
 
 
@@ -223,7 +223,7 @@ def test_a_shipped_record_that_no_page_names_is_shown_as_well(shipped: Path) -> 
 
 
 def test_without_runs_of_yours_there_is_no_chapter(shipped: Path) -> None:
-    report = Report.load(shipped, CLAIMS)
+    report = Report.load(shipped, CONF / "claims", CONF / "report")
     assert report.yours.document() == ""
     assert report.yours.terminal() == ""
     assert "Your runs" not in html(shipped)

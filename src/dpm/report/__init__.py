@@ -1,4 +1,5 @@
-"""The report: a pure function of `results/` and `conf/claims/`. No clock, no git, no model: the same files, the same bytes.
+"""The report: a pure function of `results/`, `conf/claims/` and `conf/report/`. No clock, no git, no model: the same files,
+the same bytes.
 
 Into the results folder go README.md, a README.md per page, and the figures as PNG: what the project ships, whatever you ran
 yourself. Your own runs are a chapter of its own, which lies as README.md with its figures below `results/yours`.
@@ -10,11 +11,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dpm.errors import UserError
 from dpm.report import appendices, convert, sections
 from dpm.report.drawing import draw, drawable
 from dpm.report.markdown import document
-from dpm.report.pages import FigureEntry, Page, fill, load_pages
+from dpm.report.pages import FigureEntry, Page, load_pages, load_text
 from dpm.report.rows import Row, check_claims, summary_rows
 from dpm.report.yours import YourRuns
 from dpm.study.claims import Claim, load_claims
@@ -33,19 +33,22 @@ class Report:
     yours: YourRuns
     title: str
     introduction: str
+    reading: str
     audit: str
 
     @classmethod
-    def load(cls, results: Path, claims: Path) -> "Report":
+    def load(cls, results: Path, claims: Path, texts: Path) -> "Report":
         known = load_claims(claims)
-        every, found = load_pages(claims / "pages", known), Results(results)
+        every, found = load_pages(texts, known), Results(results)
         yours = YourRuns(found, every, known)
         pages = [page for page in every if page not in yours.pages]
         check_claims(known, found)
-        planned = {pattern: label for page in pages for pattern, label in page.planned.items()}
-        title, _, introduction = fill(_read(claims / "pages" / "summary.md"), known, found, planned).partition("\n")
-        audit = fill(_read(claims / "pages" / "audit.md"), known, found, planned)
-        return cls(known, pages, found, summary_rows(pages, known, found), yours, title.lstrip("# "), introduction, audit)
+        rows = summary_rows(pages, known, found)
+        given = known, found, {pattern: label for page in pages for pattern, label in page.planned.items()}
+        title, _, introduction = load_text(texts / "summary.md", *given).partition("\n")
+        reading = load_text(texts / "reading.md", *given, verdicts=sections.verdicts(rows, known))
+        audit = load_text(texts / "audit.md", *given)
+        return cls(known, pages, found, rows, yours, title.lstrip("# "), introduction, reading, audit)
 
     def texts(self) -> dict[str, str]:
         """README.md of the results folder and of each page's own, by path below it."""
@@ -60,11 +63,10 @@ class Report:
 
         return document(
             "# Results",
-            "Written by `python experiments/report.py` from the records in this folder and the claims in `conf/claims`; "
-            "changes by hand are lost.",
+            "Written by `python experiments/report.py` from the records in this folder, the claims in `conf/claims` and "
+            "the texts in `conf/report`; changes by hand are lost.",
             sections.summary(self.pages, self.rows, link),
-            "## How to read a verdict",
-            sections.reading(self.rows, self.claims),
+            self.reading,
             "## Not measured",
             sections.waiting(self.rows, self.claims),
             "## How to obtain the rows",
@@ -82,8 +84,7 @@ class Report:
             "# Summary",
             self.introduction,
             sections.summary(self.pages, self.rows, lambda page: f"#{convert.anchor(page.title)}"),
-            "## How to read a verdict",
-            sections.reading(self.rows, self.claims),
+            self.reading,
             "## Not measured",
             sections.waiting(self.rows, self.claims),
             self.yours.document(),
@@ -133,10 +134,3 @@ def _write(path: Path, content: bytes) -> Path:
 
 def _image(figure: FigureEntry, path: str) -> str:
     return f"![{' '.join(figure.caption.split())}]({path})"
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error

@@ -1,54 +1,62 @@
-"""The pages of the report as data: `conf/claims/pages/<nn>_<name>.yaml`, one for each experiment of a paper.
+"""The texts of the report, which are there to be edited: Markdown files in `conf/report`.
+
+    <nn>_<name>.md   a page, for one experiment of a paper; their order is that of the report
+    summary.md       title and introduction
+    reading.md       how to read a verdict; {{verdicts}} is the table of words and counts
+    audit.md         introduction of the audit
+
+A page begins with front matter, YAML between two lines `---`. What is not marked optional is needed:
 
     title        of the page
     experiments  folder below results/ -> label; the first one answers the claims in the summary
     claims       claim id -> label
-    protocol     {key: value} that picks the measurement to show beside a claim where an experiment answers none (another
-                 network than the paper's, a sweep); the quantity is the claim's
-    paper        what the paper did (Markdown)
-    command      how to obtain the page's numbers, one command per line
-    deviations   list of texts, numbered D1, D2, ...
-    sweeps       list of {title, folders: [patterns below results/], settings: {protocol key: column label}}: a table of the
-                 first claim's quantity
-    figures      list of {_target_: dpm.figures...., caption, and one of
+    protocol     optional: {key: value} that picks the measurement to show beside a claim where an experiment answers none
+                 (another network than the paper's, a sweep); the quantity is the claim's
+    sweeps       optional: list of {title, folders: [patterns below results/], settings: {protocol key: column label}}: a
+                 table of the first claim's quantity
+    figures      optional: list of {_target_: dpm.figures...., caption, and one of
                    arrays: <folder>/seed<k>    the function gets the arrays of this run; of several, if it is a list; by label,
                                                if it is a mapping label -> run
                    seeds: <folder>             the function gets a list: the arrays of each seed
                    records: [patterns]         the function gets a list: the records in all folders that match
                  and, optionally, name: of the file, options: {...} more arguments (claim: an id becomes the
                  Claim; claims: the start of ids becomes the list of their Claims)}
-    animations   list of the same kind, for the HTML report only
-    text         what the numbers say (Markdown)
+    animations   optional: list of the same kind, for the HTML report only
 
-No number is typed into the texts by hand. A placeholder expands to one from the claims or from the records:
+After it the page has these sections and no other:
 
-    {{claim:sohl_dickstein_2015/table1/swiss_roll/K}}                                   2.35 bits
-    {{sohl_dickstein_2015/swiss_roll:log_likelihood_bound edges=entropy}}               value ± stderr unit, over all seeds
-    {{sohl_dickstein_2015/swiss_roll:log_likelihood_bound.ceiling edges=entropy}}       also .oracle
-    {{budget:sohl_dickstein_2015/swiss_roll minutes}}                                   mean over seeds; also steps
+    ## What the paper did      optional, for an experiment that is no paper's
+    ## What we ran             how to obtain the page's numbers: one block ```sh, a command on each line
+    ## Deviations              optional: a list, each item "- text"; numbered D1, D2, ...
+    ## What the numbers say    optional
 
-`key=value` picks among several measurements of one quantity by their protocol. A paragraph that needs an experiment which
-has no records yet is left out and counted; anything else that cannot be filled in is an error.
+Numbers stand in the texts as placeholders: `dpm.report.placeholders`.
 """
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
-from fnmatch import fnmatchcase
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from dpm.errors import UserError
-from dpm.report.markdown import limit, measured, thousands
+from dpm.report.placeholders import check, fill
 from dpm.study.claims import Claim
-from dpm.study.records import over_seeds
-from dpm.study.results import Results, selected
+from dpm.study.results import Results
 
-PLACEHOLDER = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)
-SPENT = re.compile(r"budget:(?P<folder>\S+) (?P<what>minutes|steps)")
-MEASURED = re.compile(r"(?P<folder>[^:\s]+):(?P<quantity>\w+)(\.(?P<part>ceiling|oracle))?(?P<filters>( \w+=\S+)*)")
+TEXTS = ("summary.md", "reading.md", "audit.md")
+FRONT_MATTER = re.compile(r"---\n(?P<front>.*?)^---\n(?P<body>.*)", re.DOTALL | re.MULTILINE)
+NEEDED = {"title": str, "experiments": dict, "claims": dict}
+OPTIONAL = {"protocol": dict, "sweeps": list, "figures": list, "animations": list}
+SWEEP = {"title": str, "folders": list, "settings": dict}
+FIGURE = {"_target_": str, "caption": str}
+SOURCES = {"arrays": (str, list, dict), "seeds": str, "records": list}
+KINDS = {str: "text", list: "a list", dict: "a mapping"}
+PAPER, RAN, DEVIATIONS, SAY = HEADINGS = ("What the paper did", "What we ran", "Deviations", "What the numbers say")
+COMMANDS = re.compile(r"```sh\n((?:(?!```).)+)\n```", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -112,99 +120,133 @@ class Page:
 
 
 def load_pages(folder: Path, claims: Mapping[str, Claim]) -> tuple[Page, ...]:
-    return tuple(_load(path, claims) for path in sorted(folder.glob("*.yaml")))
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder of pages")
+    paths = [path for path in sorted(folder.glob("*.md")) if path.name not in TEXTS]
+    for path in paths:
+        if not re.match(r"\d\d_.", path.name):
+            raise UserError(f"{path}: a page is named <nn>_<name>.md, and the other texts are {', '.join(TEXTS)}")
+    return tuple(_load(path, claims) for path in paths)
+
+
+def load_text(path: Path, claims: Mapping[str, Claim], results: Results, planned: Mapping[str, str], **tables: str) -> str:
+    """A text beside the pages; {{name}} stands for the table of this name."""
+    text = _read(path)
+    for name, table in tables.items():
+        text = text.replace(f"{{{{{name}}}}}", table)
+    with _naming(path):
+        return fill(text, claims, results, planned)
 
 
 def _load(path: Path, claims: Mapping[str, Claim]) -> Page:
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        page = _page(path.stem.split("_", 1)[-1], content)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError, AttributeError) as error:
-        raise UserError(f"{path}: not a page ({' '.join(str(error).split())}); see dpm/report/pages.py") from error
-    for claim in page.claims:
-        if claim not in claims:
-            raise UserError(f"{path}: claim {claim} is not in {path.parents[1]}")
-    if not page.experiments:
-        raise UserError(f"{path}: needs at least one experiment")
+    content = _read(path)
+    with _naming(path):
+        front, sections = _parts(content)
+        _check("front matter", front, NEEDED, OPTIONAL)
+        page = Page(
+            name=path.stem.split("_", 1)[1],
+            title=front["title"],
+            experiments=front["experiments"],
+            claims=front["claims"],
+            protocol=front.get("protocol", {}),
+            sweeps=[_sweep(entry) for entry in front.get("sweeps", [])],
+            figures=[_figure(entry, ".png") for entry in front.get("figures", [])],
+            animations=[_figure(entry, ".gif") for entry in front.get("animations", [])],
+            paper=sections.get(PAPER, ""),
+            command=_command(sections[RAN]),
+            deviations=_items(sections.get(DEVIATIONS, "")),
+            text=sections.get(SAY, ""),
+        )
+        if not page.experiments:
+            raise UserError("needs at least one experiment")
+        drawn = [*page.figures, *page.animations]
+        for claim in (*page.claims, *(entry.options["claim"] for entry in drawn if "claim" in entry.options)):
+            if claim not in claims:
+                raise UserError(f"claim {claim} is not in the claims")
+        check(f"{page.paper}\n{page.text}", claims)
+        if "{{" in " ".join([*page.deviations, *(entry.caption for entry in drawn)]):
+            raise UserError("a deviation or a caption has no placeholders")
     return page
 
 
-def _page(name: str, content: dict[str, Any]) -> Page:
-    sweeps = [Sweep(**entry) for entry in content.pop("sweeps", [])]
-    figures = [_figure(entry, ".png") for entry in content.pop("figures", [])]
-    animations = [_figure(entry, ".gif") for entry in content.pop("animations", [])]
-    unknown = set(content) - {f.name for f in fields(Page)}
-    if unknown:
-        raise TypeError(f"unknown: {', '.join(sorted(unknown))}")
-    return Page(name=name, sweeps=sweeps, figures=figures, animations=animations, **content)
-
-
-def _figure(entry: dict[str, Any], suffix: str) -> FigureEntry:
-    figure = FigureEntry(entry.pop("_target_", ""), suffix, **entry)
-    if not figure.target.startswith("dpm.figures."):
-        raise TypeError(f"_target_ of a figure must be a function of dpm.figures, not {figure.target!r}")
-    if sum(map(bool, (figure.arrays, figure.seeds, figure.records))) != 1:
-        raise TypeError(f"{figure.target} needs exactly one of arrays, seeds, records")
-    return figure
-
-
-def fill(text: str, claims: Mapping[str, Claim], results: Results, planned: Mapping[str, str]) -> str:
-    """`text` with its placeholders expanded, without the paragraphs that need a planned folder which has no records yet."""
-    kept, waiting, paragraphs = [], [], re.split(r"\n\s*\n", text.strip())
-    for paragraph in paragraphs:
-        missing = [label for folder in _folders(paragraph) if not results.of(folder) for label in _labels(folder, planned)]
-        waiting += missing
-        if not missing:
-            kept.append(PLACEHOLDER.sub(lambda match: _expand(match[1], claims, results), paragraph))
-    if waiting:
-        kept.append(f"*(More text follows when these are measured: {', '.join(dict.fromkeys(waiting))}.)*")
-    return "\n\n".join(kept)
-
-
-def _folders(paragraph: str) -> list[str]:
-    """The folders whose records the paragraph's placeholders need."""
-    inner = [text for text in PLACEHOLDER.findall(paragraph) if not text.startswith("claim:")]
-    return [(SPENT.fullmatch(text.strip()) or _measured(text))["folder"] for text in inner]
-
-
-def _labels(folder: str, planned: Mapping[str, str]) -> list[str]:
-    return [label for pattern, label in planned.items() if fnmatchcase(folder, pattern)]
-
-
-def _expand(inner: str, claims: Mapping[str, Claim], results: Results) -> str:
-    if inner.startswith("claim:"):
-        claim = claims.get(inner.removeprefix("claim:"))
-        if claim is None:
-            raise UserError(f"{{{{{inner}}}}}: no such claim")
-        return measured(claim.value, claim.stderr, claim.unit)
-    if spent := SPENT.fullmatch(inner.strip()):
-        return _spent(spent["folder"], spent["what"], results)
-    match = _measured(inner)
-    filters = dict(pair.split("=", 1) for pair in match["filters"].split())
-    runs = results.of(match["folder"])
-    if not runs:
-        raise UserError(f"{{{{{inner}}}}}: no records in {results.root / match['folder']}")
-    found = selected([run.record for run in runs], match["quantity"], filters)
-    if not found:
-        raise UserError(f"{{{{{inner}}}}}: the records in {results.root / match['folder']} have no such measurement")
-    mean = over_seeds(found)
-    if match["part"] is None:
-        return measured(mean.value, mean.stderr, mean.unit)
-    value: float | None = getattr(mean, match["part"])
-    if value is None:
-        raise UserError(f"{{{{{inner}}}}}: the records state no {match['part']}")
-    return limit(value, mean.stderr, mean.unit)
-
-
-def _spent(folder: str, what: str, results: Results) -> str:
-    """What the training took, a mean over the seeds."""
-    key, unit = {"minutes": ("seconds", 60), "steps": ("steps", 1)}[what]
-    spent = [float(run.record.budget[key]) / unit for run in results.of(folder)]
-    return thousands(sum(spent) / len(spent))
-
-
-def _measured(inner: str) -> re.Match[str]:
-    match = MEASURED.fullmatch(inner.strip())
+def _parts(text: str) -> tuple[dict[str, Any], dict[str, str]]:
+    """Front matter as data, and the text of each section by its heading."""
+    match = FRONT_MATTER.fullmatch(text)
     if match is None:
-        raise UserError(f"{{{{{inner}}}}}: neither claim:ID nor budget:FOLDER minutes nor FOLDER:QUANTITY [KEY=VALUE ...]")
-    return match
+        raise UserError("no front matter; a page begins with YAML between two lines ---")
+    try:
+        front = yaml.safe_load(match["front"])
+    except yaml.YAMLError as error:
+        raise UserError(f"the front matter is not YAML: {' '.join(str(error).split())}") from error
+    before, *parts = re.split(r"^## +(.*?) *$", match["body"], flags=re.MULTILINE)
+    headings, texts = parts[::2], [part.strip() for part in parts[1::2]]
+    if before.strip():
+        raise UserError(f"text before the first heading: {before.strip().splitlines()[0]!r}")
+    for heading in headings:
+        if heading not in HEADINGS:
+            raise UserError(f"unknown heading '## {heading}'; known: {', '.join(HEADINGS)}")
+        if headings.count(heading) > 1:
+            raise UserError(f"more than one heading '## {heading}'")
+    if RAN not in headings:
+        raise UserError(f"lacks the heading '## {RAN}'")
+    return front, dict(zip(headings, texts, strict=True))
+
+
+def _command(text: str) -> str:
+    match = COMMANDS.fullmatch(text)
+    if match is None:
+        raise UserError("'## What we ran' must be one block, ```sh, a command on each line, ```")
+    return match[1]
+
+
+def _items(text: str) -> list[str]:
+    """The items of a Markdown list, each on one line."""
+    for line in text.splitlines():
+        if line.strip() and not line.startswith(("- ", "  ")):
+            raise UserError(f"'## Deviations' is a list, whose lines begin with '- ' or two blanks, not {line[:30]!r}")
+    return [" ".join(item.split()) for item in re.split("^- ", text, flags=re.MULTILINE)[1:]]
+
+
+def _sweep(entry: Any) -> Sweep:
+    _check("a sweep", entry, SWEEP, {})
+    return Sweep(**entry)
+
+
+def _figure(entry: Any, suffix: str) -> FigureEntry:
+    _check("a figure", entry, FIGURE, SOURCES | {"name": str, "options": dict})
+    target = entry.pop("_target_")
+    if not target.startswith("dpm.figures."):
+        raise UserError(f"_target_ of a figure must be a function of dpm.figures, not {target!r}")
+    if sum(bool(entry.get(source)) for source in SOURCES) != 1:
+        raise UserError(f"{target} needs exactly one of {', '.join(SOURCES)}")
+    return FigureEntry(target, suffix, **entry)
+
+
+def _check(what: str, entry: Any, needed: Mapping[str, Any], optional: Mapping[str, Any]) -> None:
+    """Refuse unknown and missing keys, and values of another kind."""
+    known = {**needed, **optional}
+    if not isinstance(entry, dict):
+        raise UserError(f"{what} must be a mapping with the keys {', '.join(known)}")
+    for key, value in entry.items():
+        if key not in known:
+            raise UserError(f"{what} has the unknown key {key}; known: {', '.join(known)}")
+        if not isinstance(value, known[key]):
+            raise UserError(f"{what}: {key} must be {KINDS.get(known[key], 'a run or several')}, not {value!r:.40}")
+    if missing := [key for key in needed if key not in entry]:
+        raise UserError(f"{what} lacks {', '.join(missing)}")
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Complaints inside begin with the name of the file."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read {path}: {getattr(error, 'strerror', error)}") from error

@@ -1,10 +1,10 @@
 """The chapters of the report, each a function from results and claims to Markdown: the summary, and a page per experiment."""
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from dpm.report.markdown import bullets, code, document, setting, table
-from dpm.report.pages import Page, fill
+from dpm.report.pages import Page
+from dpm.report.placeholders import fill
 from dpm.report.rows import MEANINGS, Row, common_tier, counted, limits, ours, page_rows, places, unmeasured
 from dpm.study.claims import Claim
 from dpm.study.records import over_seeds
@@ -32,31 +32,11 @@ def summary(pages: Sequence[Page], rows: Sequence[Row], link: Link) -> str:
     return document(*parts)
 
 
-def reading(rows: Sequence[Row], claims: Claims) -> str:
+def verdicts(rows: Sequence[Row], claims: Claims) -> str:
     """What the words mean, and how many numbers each of them stands for."""
-    kinds = Counter(claim.kind for claim in claims.values())
     counts = counted(claims, rows)
     words = [(f"**{word}**", MEANINGS[word], *map(str, counts[word].values())) for word in counts]
-    return document(
-        f"The registry holds {len(claims)} numbers: {kinds['result']} results of the two papers, {kinds['repeated']} that "
-        f"repeat one of them in another place or edition, {kinds['withdrawn']} that the authors took back, "
-        f"{kinds['quoted']} of other people's models that they quote, {kinds['setting']} settings of their recipes, and "
-        f"{kinds['derived']} numbers that follow from these by arithmetic. A program sets each result, and each quoted "
-        "number that we measured as well, against our records and says one word. It compares facts that the records state "
-        "of the objects that ran: the *protocol* says what a number means (data, split, examples, T, schedule, edges, "
-        "clipping, averaging, decoder), the *recipe* what was trained how (network and parameters, prediction, variance, "
-        "objective, steps, batch size).",
-        table(("verdict", "meaning", "results", "repeated", "quoted"), words, "llrrr"),
-        "*Ours ± stderr (seeds × n)* is the mean over the training seeds, each evaluated on n held-out examples. The "
-        "error contains both the spread over the seeds and the choice of the examples; where a record says *error = "
-        "estimate*, the examples are all there are, and it is that of the estimate for them. What a verdict allows is the "
-        "tolerance and two standard errors, the paper's and ours combined; where both score the same examples, the error "
-        "of their choice is common to both and counts for neither. In parentheses behind a verdict stands the gap, ours "
-        "minus paper. The *ceiling* is what no model can exceed with this data and this first noise step; the *oracle* is "
-        "the best reverse process of the given form for the very schedule in use, computed from the exact posterior "
-        "without any training. An oracle is there only where the distribution of the data is known; where it is not, the "
-        "ceiling is that of the bound's edges alone, with every divergence between them at zero.",
-    )
+    return table(("verdict", "meaning", "results", "repeated", "quoted"), words, "llrrr")
 
 
 def waiting(rows: Sequence[Row], claims: Claims) -> str:

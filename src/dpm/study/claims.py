@@ -42,6 +42,7 @@ TAGS = {
     "M": "from memory, unverified",
 }
 RELATIONS = ("=", "<=", ">=")
+KINDS = ("result", "repeated", "withdrawn", "quoted", "setting", "derived")  # of a claim
 Fact = Scalar | list[Scalar]  # a list holds alternatives
 EXAMPLES = frozenset({"data", "split", "n"})  # a claim that states all of them is about the same examples for everybody
 COVERAGE = 2.0  # standard errors granted to chance: about 95 % of faithful replications stay within
