@@ -377,7 +377,7 @@ def test_a_page_needs_what_we_ran(texts: Path):
     path = texts / "10_swiss_roll.md"
     sections = re.split(r"(?m)^(?=## )", path.read_text())
     path.write_text("".join(text for text in sections if not text.startswith("## What we ran")))
-    with pytest.raises(UserError, match="10_swiss_roll.md: lacks the heading '## What we ran'"):
+    with pytest.raises(UserError, match=r"10_swiss_roll.md: lacks the heading '## What we ran'"):
         load_pages(texts, load_claims(CLAIMS))
 
 
