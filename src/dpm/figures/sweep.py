@@ -94,7 +94,9 @@ def variants(
     changed = [k for k in range(len(settings)) if k != reference]
     keys = list(dict.fromkeys(key for k in changed for key in settings[k]))
     numbers = [key for key in keys if all(_is_number(settings[k].get(key)) for k in changed)] if len(keys) <= 2 else []
-    figure = Figure(figsize=(WIDTH, 3.0 if numbers else 0.9 + 0.28 * len(settings)), layout="constrained")
+    names = [_name(own, settings) for own in settings]
+    lines = sum(name.count("\n") + 1 for name in names)
+    figure = Figure(figsize=(WIDTH, 3.0 if numbers else 0.9 + 0.2 * max(lines, len(names) + 1)), layout="constrained")
     axes = figure.subplots()
     if numbers:
         x, others = numbers[0], [key for key in keys if key != numbers[0]]
@@ -102,15 +104,20 @@ def variants(
             middle, error = values[reference], errors[reference]
             axes.axhspan(middle - error, middle + error, color="0.85", linewidth=0, label="as configured")
         points = [(float(settings[k][x]), values[k], errors[k]) for k in changed]
-        names = [", ".join(f"{key} = {settings[k].get(key)}" for key in others) for k in changed]
-        _lines_through(axes, points, names)
+        _lines_through(axes, points, [", ".join(f"{key} = {settings[k].get(key)}" for key in others) for k in changed])
         axes.set(xlabel=x, ylabel=label.replace(" (", "\n("))
     else:
-        rows, names = range(len(settings)), [", ".join(f"{k} = {v}" for k, v in own.items()) for own in settings]
+        rows = range(len(settings))
         axes.errorbar(values, rows, xerr=errors, fmt="o", capsize=3)
-        axes.set_yticks(rows, [name or "as configured" for name in names])
+        axes.set_yticks(rows, names)
         axes.set(xlabel=label, ylim=(len(names) - 0.5, -0.5))
     return figure
+
+
+def _name(own: Mapping[str, str], among: Sequence[Mapping[str, str]]) -> str:
+    """The settings in which it differs from others, one on each line."""
+    differing = [f"{key} = {value}" for key, value in own.items() if any(other.get(key) != value for other in among)]
+    return "\n".join(differing) or "as configured"
 
 
 def _lines_through(axes: Axes, points: Sequence[tuple[float, float, float]], names: Sequence[str]) -> None:

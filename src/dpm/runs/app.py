@@ -1,7 +1,10 @@
 """What all entrypoints share: a user's mistake ends in one line and a non-zero status, never in a traceback."""
 
 import argparse
+import codecs
+import io
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable
@@ -19,20 +22,78 @@ from omegaconf.errors import OmegaConfBaseException
 
 from dpm.errors import UserError
 
+ASCII = {"±": "+-", "×": "x", "−": "-", "σ": "sigma", "≤": "<=", "≥": ">=", "…": "..."}
+ASKING = ("SIGTERM", "SIGHUP", "SIGUSR1")  # the last is Slurm's warning
+STOPPING = tuple(getattr(signal, name) for name in ASKING if hasattr(signal, name))
+TIERS = "tier=smoke (seconds), tier=laptop (the default: minutes to hours on two cores), tier=paper (as published, a GPU)"
 
-def run(main: Callable[[], Any]) -> None:
-    """Call a Hydra main function; exit 2 after a mistake of the user, 130 or 143 when stopped from outside."""
+
+def run(main: Callable[[], Any], about: str = "", stopped: str = "nothing was written") -> None:
+    """Call a Hydra main function; exit 2 after a mistake of the user, 128 + the signal when stopped from outside.
+
+    about: what the script does, with examples, for --help; stopped: what is left when it is stopped.
+    """
+
+    def stop(signum: int, frame: FrameType | None) -> None:
+        print(f"stopped by {signal.Signals(signum).name}; {stopped}", file=sys.stderr)
+        sys.exit(128 + signum)
+
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let exceptions through to here
-    signal.signal(signal.SIGTERM, _stop)
+    steady_output()
+    if about and {"-h", "--help"} & set(sys.argv[1:]):
+        print(help_text(about))
+        return
+    for number in STOPPING:
+        signal.signal(number, stop)
     try:
         main()
     except (UserError, HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
         fail(UserError(f"{error}; experiments: {', '.join(experiments())}") if "experiment" in str(error) else error)
+    except BrokenPipeError:  # whoever read our output has gone; nothing is left to say
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
     except OSError as error:
         fail(UserError(f"{error.strerror}: {error.filename}") if error.filename else error)
     except KeyboardInterrupt:
-        print("stopped; the same command resumes from the last checkpoint", file=sys.stderr)
-        sys.exit(130)
+        stop(signal.SIGINT, None)
+
+
+def steady_output() -> None:
+    """What a terminal cannot show is spelled in ASCII instead of being an error."""
+    codecs.register_error("spelled", lambda error: ("".join(_spelled(error)), error.end))  # type: ignore[attr-defined]
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="spelled")
+
+
+def _spelled(error: UnicodeError) -> list[str]:
+    assert isinstance(error, UnicodeEncodeError)
+    return [ASCII.get(letter, "?") for letter in error.object[error.start : error.end]]
+
+
+def help_text(about: str) -> str:
+    """What the script says of itself, the experiments with the first line of what they are, the tiers, where results go."""
+    lines = [(name, *_said(Path("conf/experiment", f"{name}.yaml"))) for name in experiments()]
+    width = max((len(name) for name, *_ in lines), default=0)
+    return "\n".join(
+        [
+            about.strip(),
+            "",
+            "experiments, what they cost at the laptop tier, and what they are (conf/experiment/<experiment>.yaml says more):",
+            *(f"  {name:<{width}}  {cost[:44]:<44}  {what[:72]}".rstrip() for name, cost, what in lines),
+            "",
+            f"tiers: {TIERS}",
+            "results: runs in outputs/, evaluations in results/yours/; `python experiments/report.py` shows both",
+            "all settings: --cfg job; of Hydra itself: --hydra-help; completion of a shell: --shell-completion install=bash",
+        ]
+    )
+
+
+def _said(path: Path) -> tuple[str, str]:
+    """What the comments at the head of an experiment say of the laptop tier, and their first line."""
+    comments = [line[2:] for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("# ") and line[2] != "@"]
+    cost = re.search(r"Laptop tier: ([^,;]*?)(?=[,;]|\. |\.$|$)", " ".join(comments))
+    return cost[1] if cost else "", comments[0] if comments else ""
 
 
 def job(main: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
@@ -71,8 +132,3 @@ def experiments() -> list[str]:
     """What `experiment=` can be (Hydra lists only the top of a group)."""
     folder = Path("conf/experiment")
     return sorted(str(path.relative_to(folder).with_suffix("")) for path in folder.glob("**/*.yaml"))
-
-
-def _stop(signum: int, frame: FrameType | None) -> None:
-    print("terminated; the same command resumes from the last checkpoint", file=sys.stderr)
-    sys.exit(128 + signum)

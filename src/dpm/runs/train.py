@@ -1,12 +1,15 @@
 """A training run in its folder: logged, validated, saved, stopped and resumed."""
 
+import os
 import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import Any, NoReturn
 
 import torch
 from tqdm import tqdm
@@ -14,6 +17,7 @@ from tqdm import tqdm
 from dpm.errors import UserError
 from dpm.facts import Scalar
 from dpm.runs import checkpoints, configs, parallel
+from dpm.runs.app import STOPPING
 from dpm.runs.folder import Metrics, Run, curve, locked, read_json, refuse_other_configuration, write_json
 from dpm.study.records import write_atomically
 from dpm.training import Learner, Plan, best_start, fit
@@ -36,10 +40,10 @@ def _accompany(run: Run, learner: Learner, data: Any, objective: Any) -> None:
         return
     _resume(run, learner)
     learner = started(run, learner, data, objective)
-    with deferred_signals() as received:
-        for _ in fit(learner, data, objective, run.plan, run.seed):
-            if parallel.anyone(bool(received), torch.device(run.config["device"])):
-                sys.exit(128 + signal.SIGTERM)
+    with deferred_signals() as asked:
+        for step in fit(learner, data, objective, run.plan, run.seed):
+            if parallel.anyone(asked.signal is not None, torch.device(run.config["device"])):
+                asked.stop(f"after step {step.step}")
 
 
 def _resume(run: Run, learner: Learner) -> list[float]:
@@ -62,7 +66,7 @@ def _lead(run: Run, learner: Learner, data: Any, objective: Any) -> dict[str, An
     with locked(run.folder):
         refuse_other_configuration(run)
         if run.done.is_file():
-            print(f"{run.folder}: finished before; nothing to do")
+            say(f"{run.folder}: finished before; nothing to do")
             return read_json(run.done)
         losses = _resume(run, learner)
         write_json(run.folder / "config.json", run.config)
@@ -82,7 +86,7 @@ def _lead(run: Run, learner: Learner, data: Any, objective: Any) -> dict[str, An
         done = {"config_sha256": configs.digest(run.config), "seed": run.seed, **last, "budget": budget(run, metrics.seconds)}
         write_json(run.done, done)
         if run.plan.initial_share > NEGLIGIBLE and not run.plan.ema_warm_up:
-            print(remark(run.plan))
+            say(remark(run.plan))
         return done
 
 
@@ -115,14 +119,23 @@ def started(run: Run, learner: Learner, data: Any, objective: Any) -> Learner:
 def _follow(
     run: Run, learner: Learner, data: Any, objective: Any, losses: list[float], metrics: "Metrics", mirror: Any
 ) -> None:
-    """Log, validate and save at their intervals while the training runs; a signal saves after the step it falls into.
+    """Log, save and validate at their intervals while the training runs; a signal saves after the step it falls into.
 
+    What is validated is saved before: a validation may take minutes, and a signal then need not wait for its end.
     losses: those of the interval that the next row will cover.
     """
     plan, device, processes = run.plan, torch.device(run.config["device"]), {"processes": parallel.processes()}
     steps = fit(learner, data, objective, plan, run.seed)
     bar = tqdm(steps, total=plan.steps, initial=learner.step, mininterval=1, disable=not sys.stderr.isatty(), unit="step")
-    with deferred_signals() as received:
+    with deferred_signals() as asked:
+
+        def validate() -> None:
+            asked.at_once = True
+            _validate(run, learner, data, metrics, mirror)
+            asked.at_once = False
+
+        if learner.step and learner.step % plan.validate_every == 0 and metrics.last.get("validated") != learner.step:
+            validate()  # where the run was stopped
         for progress in bar:
             losses.append(progress.loss)
             if progress.step % plan.log_every == 0:
@@ -130,23 +143,41 @@ def _follow(
                 row = {"loss": sum(losses) / len(losses), "gradient_norm": progress.gradient_norm, "learning_rate": rate}
                 mirror.log(shown(metrics.add(progress.step, row)))
                 losses.clear()
-            if progress.step % plan.validate_every == 0:
-                _validate(run, learner, data, metrics, mirror)
-            stop = parallel.anyone(bool(received), device)
-            if stop or progress.step % plan.checkpoint_every == 0 or progress.step == plan.steps:
+            stop = parallel.anyone(asked.signal is not None, device)
+            validated = progress.step % plan.validate_every == 0
+            if stop or validated or progress.step % plan.checkpoint_every == 0 or progress.step == plan.steps:
                 checkpoints.save(run.folder, learner.step, {**learner.state_dict(), "losses": losses, **processes})
             if stop:
-                print(f"stopped after step {progress.step}; the same command resumes from there", file=sys.stderr)
-                sys.exit(128 + (received or [signal.SIGTERM])[0])
+                asked.stop(f"after step {progress.step}")
+            if validated:
+                validate()
+
+
+@dataclass
+class Asked:
+    """Whether a signal asked to stop, and whether it may be obeyed at once, because all is saved."""
+
+    signal: int | None = None
+    at_once: bool = False
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        self.signal = self.signal or number
+        if self.at_once:
+            self.stop("during a validation")
+        print(f"{signal.Signals(number).name}: stopping when this step is done and saved", file=sys.stderr)
+
+    def stop(self, where: str) -> NoReturn:
+        print(f"stopped {where}; the same command resumes from there", file=sys.stderr)
+        sys.exit(128 + (self.signal or signal.SIGTERM))
 
 
 @contextmanager
-def deferred_signals() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM instead of dying of them: between two steps a state is whole, within one it is not."""
-    received: list[int] = []
-    before = {number: signal.signal(number, lambda n, _: received.append(n)) for number in (signal.SIGINT, signal.SIGTERM)}
+def deferred_signals() -> Iterator[Asked]:
+    """Note what asks to stop instead of dying of it: between two steps a state is whole, within one it is not."""
+    asked = Asked()
+    before = {number: signal.signal(number, asked) for number in (signal.SIGINT, *STOPPING)}
     try:
-        yield received
+        yield asked
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -163,7 +194,16 @@ def _validate(run: Run, learner: Learner, data: Any, metrics: "Metrics", mirror:
     m = evaluation.measurements[0]
     row = {"validated": learner.step, "quantity": m.quantity, "value": m.value, "stderr": m.stderr, "unit": m.unit}
     mirror.log(shown(metrics.add(learner.step, row)))
-    print(f"step {learner.step}: {m.quantity} {m.value:.4g} ± {m.stderr:.2g} {m.unit} (validation, n = {m.n})", flush=True)
+    say(f"step {learner.step}: {m.quantity} {m.value:.4g} ± {m.stderr:.2g} {m.unit} (validation, n = {m.n})")
+
+
+def say(text: str) -> None:
+    """A line on standard output, above the progress bar; a reader who has gone away is no reason to stop."""
+    try:
+        tqdm.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def draw_curve(run: Run, unit: str) -> Path:
