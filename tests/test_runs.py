@@ -26,6 +26,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from dpm.errors import UserError
 from dpm.runs import checkpoints, configs
+from dpm.runs.app import STOPPING
 from dpm.runs.evaluate import evaluate
 from dpm.runs.folder import Run, locked
 from dpm.runs.train import train
@@ -73,7 +74,7 @@ def command(tmp_path: Path, monkeypatch, capfd) -> Iterator[Callable[..., Exit]]
     """Run experiments/<verb>.py in this process as from the command line, with its folders below tmp_path."""
     monkeypatch.chdir(ROOT)
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
-    before = signal.getsignal(signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in STOPPING}
 
     def call(verb: str, *arguments: str, flags: Sequence[str] = ()) -> Exit:
         monkeypatch.setattr(sys, "argv", [f"experiments/{verb}.py", *flags, *command_line(tmp_path), *arguments])
@@ -87,7 +88,8 @@ def command(tmp_path: Path, monkeypatch, capfd) -> Iterator[Callable[..., Exit]]
         return Exit(status, captured.out, captured.err)
 
     yield call
-    signal.signal(signal.SIGTERM, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @contextmanager
