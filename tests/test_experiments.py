@@ -11,7 +11,7 @@ import test_runs
 import torch
 import yaml
 from hydra import compose, initialize_config_dir
-from hydra._internal.core_plugins.file_config_source import FileConfigSource
+from hydra._internal.config_repository import ConfigRepository
 from hydra.plugins.config_source import ConfigResult
 from omegaconf import DictConfig, OmegaConf
 
@@ -137,14 +137,15 @@ def test_an_option_composes_and_builds(tmp_path: Path, group: str, option: str) 
 def test_a_run_is_decided_by_eight_files_at_most(experiment: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """train, base, tracker, the experiment and one parent, data, network, evaluators."""
     read: set[str] = set()
-    load = FileConfigSource.load_config
+    load = ConfigRepository.load_config
 
-    def recorded(self: FileConfigSource, config_path: str) -> ConfigResult:
-        if Path(self.path) == CONF:
+    def recorded(self: ConfigRepository, config_path: str) -> ConfigResult | None:
+        found = load(self, config_path)
+        if found is not None and found.provider == "main":  # ours, and not Hydra's own
             read.add(config_path.removesuffix(".yaml"))
-        return load(self, config_path)
+        return found
 
-    monkeypatch.setattr(FileConfigSource, "load_config", recorded)
+    monkeypatch.setattr(ConfigRepository, "load_config", recorded)
     with initialize_config_dir(str(CONF), version_base="1.3"):
         compose("train", [f"experiment={experiment}"])
     assert {"train", "base", f"experiment/{experiment}"} < read

@@ -376,7 +376,12 @@ def test_divergence_keeps_the_last_good_checkpoint(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
-    [(["trian.lr=1"], "trian.lr"), (["+typo=1"], "typo"), (["experiment=foo"], ROLL)],
+    [
+        (["trian.lr=1"], "trian.lr"),
+        (["+typo=1"], "typo"),
+        (["experiment=foo"], ROLL),
+        (["cell=glob(*)"], "cell=glob(*): glob() chooses among files, and conf/cell is no folder; list the values, cell=a,b"),
+    ],
 )
 def test_the_command_line_answers_a_mistake_with_one_line_and_status_2(command, tmp_path: Path, arguments, complaint) -> None:
     result = command("train", *arguments)

@@ -4,7 +4,7 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
 from types import FrameType
@@ -25,6 +25,7 @@ def run(main: Callable[[], Any]) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let exceptions through to here
     signal.signal(signal.SIGTERM, _stop)
     try:
+        refuse_globs_of_values(sys.argv[1:])
         main()
     except (UserError, HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
         fail(UserError(f"{error}; experiments: {', '.join(experiments())}") if "experiment" in str(error) else error)
@@ -65,6 +66,14 @@ def fail(error: Exception) -> NoReturn:
 def overrides() -> list[str]:
     """What the user changed on the command line, e.g. ["optimizer.lr=0.01", "seed=1"]."""
     return list(HydraConfig.get().overrides.task)
+
+
+def refuse_globs_of_values(arguments: Sequence[str]) -> None:
+    """Of a key that is no group Hydra's glob() finds no values, and the sweep ends without a job and without a word."""
+    for argument in arguments:
+        key, _, value = argument.partition("=")
+        if value.startswith("glob(") and not Path("conf", key).is_dir():
+            raise UserError(f"{argument}: glob() chooses among files, and conf/{key} is no folder; list the values, {key}=a,b")
 
 
 def experiments() -> list[str]:
