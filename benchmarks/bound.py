@@ -119,7 +119,7 @@ def main() -> None:
     with initialize_config_dir(str(Path(__file__).resolve().parents[1] / "conf"), version_base="1.3"):
         run = Run(compose("evaluate", overrides), [])
     record = measure(run, arguments.all_terms_on)
-    path = Path(run.config["results"], f"{run.name}_estimators", variant(overrides), f"seed{run.seed}.json")
+    path = Path(run.config["results"], f"{run.name}_estimators", variant(overrides, run.config), f"seed{run.seed}.json")
     record.save(path)
     print(path)
 

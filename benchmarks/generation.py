@@ -138,7 +138,7 @@ def main() -> None:
     for m in rows:
         error = "" if m.stderr is None else f" +- {m.stderr:.3f}"
         print(f"{m.quantity:18s} {m.value:9.3f}{error} {m.unit}, {m.n:,} images, {dict(m.protocol)}")
-    path = Path(run.config["results"], f"{run.name}_generation", variant(overrides), f"seed{run.seed}.json")
+    path = Path(run.config["results"], f"{run.name}_generation", variant(overrides, run.config), f"seed{run.seed}.json")
     save_arrays(path.with_suffix(".npz"), arrays)
     recorded(run, reverse, data, loaded, rows, weights, f"{run.name}_generation").save(path)
     print(path)

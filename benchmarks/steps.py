@@ -103,7 +103,7 @@ def main() -> None:
         run = Run(compose("evaluate", [*overrides, f"examples={settings.examples}"]), [])
     with torch.no_grad():
         record, arrays = measure(run, settings)
-    path = Path(run.config["results"], f"{run.name}_steps", variant(overrides), f"seed{run.seed}.json")
+    path = Path(run.config["results"], f"{run.name}_steps", variant(overrides, run.config), f"seed{run.seed}.json")
     save_arrays(path.with_suffix(".npz"), arrays)
     record.save(path)
     print(path)

@@ -1,9 +1,11 @@
 """From configuration to objects: what Hydra takes without a word is refused in one line that names the key."""
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from omegaconf import OmegaConf
 
 from dpm.errors import UserError
@@ -11,6 +13,9 @@ from dpm.runs import configs
 from dpm.runs.folder import refuse_additions, variant
 from dpm.schedules import BetaSchedule
 
+ROOT = Path(__file__).parents[1]
+BASE = yaml.safe_load((ROOT / "conf" / "base.yaml").read_text())
+ASIDE = {"not_the_experiment": BASE["not_the_experiment"]}
 SCHEDULE = {"_target_": "dpm.schedules.linear", "T": 3, "beta_1": 0.1, "beta_T": 0.2}
 
 
@@ -69,17 +74,27 @@ def test_unknown_keys_of_a_plain_mapping_are_refused() -> None:
 
 
 def test_the_digest_covers_what_decides_the_weights_and_nothing_else() -> None:
-    config = {"optimizer": {"lr": 0.1}, "seed": 0, "outputs": "a", "tracker": 1, "results": "b", "tier": "smoke"}
-    same = {**config, "outputs": "c", "tracker": 2, "results": "d", "tier": "laptop"}
+    config = {**ASIDE, "optimizer": {"lr": 0.1}, "seed": 0, "outputs": "a", "tracker": 1, "tier": "smoke", "device": "cpu"}
+    same = {**config, "outputs": "c", "tracker": 2, "tier": "laptop", "device": "cuda", "examples": 3, "evaluators": {"a": 1}}
+    assert configs.essential(same) == {"optimizer": {"lr": 0.1}, "seed": 0}
     assert configs.digest(same) == configs.digest(dict(reversed(config.items())))
     for change in ({"seed": 1}, {"optimizer": {"lr": 0.2}}, {"new": 0}):
         assert configs.digest({**config, **change}) != configs.digest(config)
 
 
 def test_differences_name_every_leaf() -> None:
-    old, new = {"a": {"b": 1, "c": 2}, "outputs": "x"}, {"a": {"b": 1, "c": 3}, "d": 4, "outputs": "y"}
+    old = {"a": {"b": 1, "c": 2, "precision": 1}, "outputs": "x"}
+    new = {**ASIDE, "a": {"b": 1, "c": 3, "precision": 2}, "d": 4, "outputs": "y"}
     assert configs.differences(old, new) == ["a.c: 2 -> 3", "d: None -> 4"]
-    assert configs.differences(old, old) == []
+    assert configs.differences(old, {**old, **ASIDE}) == []
+
+
+def test_what_is_not_the_experiment_is_listed_once_and_is_in_the_configuration() -> None:
+    """A key that is listed and that nothing reads would be a typing error; tables are an experiment's own."""
+    listed = [key for keys in BASE["not_the_experiment"].values() for key in keys]
+    assert len(set(listed)) == len(listed)
+    assert set(listed) - BASE.keys() == {"tracker", "evaluators", "validation", "share", "shares", "cell", "cells"}
+    assert BASE.keys() - set(listed) == {"defaults", "hydra", "name", "seed", "training", "not_the_experiment"}
 
 
 def test_a_folders_name_says_what_was_changed_and_not_how_it_was_watched() -> None:
@@ -91,11 +106,16 @@ def test_a_folders_name_says_what_was_changed_and_not_how_it_was_watched() -> No
         "tracker=none",
         "+reverse.network.width=4",
         "outputs=x",
+        "evaluators.bound.half_width=0.1",
+        "precision=float32",
+        "reverse.network.precision=float32",
     ]
-    assert variant(overrides) == "optimizer.lr=0.1,reverse.network.width=4,tier=smoke"
-    assert variant(list(reversed(overrides))) == variant(overrides)
-    assert variant(["outputs=/a/b", "network=a/b"]) == "network=a-b"
-    assert variant([]) == ""
+    assert variant(overrides, ASIDE) == "optimizer.lr=0.1,reverse.network.width=4,tier=smoke"
+    assert variant(list(reversed(overrides)), ASIDE) == variant(overrides, ASIDE)
+    assert variant(["outputs=/a/b", "network=a/b"], ASIDE) == "network=a-b"
+    for named in ("tier=paper", "examples=100", "beta_1=1e-3", "cell=mean_simple", "share=half", "tiers.laptop.steps=3"):
+        assert variant([named], ASIDE) == named
+    assert variant([], ASIDE) == ""
 
 
 def test_keys_may_be_added_to_constructors_only() -> None:

@@ -1,17 +1,25 @@
-"""Every file below conf/ works: experiments train two steps and are evaluated, groups compose and build what they describe."""
+"""Every file below conf/ works: experiments train two steps and are evaluated, options compose and fit their experiment."""
 
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import skimage.io
 import test_runs
 import torch
 import yaml
+from hydra import compose, initialize_config_dir
+from hydra._internal.config_repository import ConfigRepository
+from hydra.plugins.config_source import ConfigResult
+from omegaconf import DictConfig, OmegaConf
 
 from dpm.data import dead_leaves, files, textures
 from dpm.runs import configs
 from dpm.runs.evaluate import evaluate
+from dpm.runs.folder import BUILT
 from dpm.runs.train import train
 from dpm.runs.weights import rounded
 from dpm.study.claims import load_claims, verdict
@@ -19,89 +27,59 @@ from dpm.study.records import Record
 
 CONF = test_runs.ROOT / "conf"
 EXPERIMENTS = sorted(str(path.relative_to(CONF / "experiment").with_suffix("")) for path in CONF.glob("experiment/**/*.yaml"))
-GROUPS = [
-    (path.parent.name, path.stem) for path in sorted(CONF.glob("*/*.yaml")) if path.parent.name not in ("claims", "experiment")
+GROUPS = ("data", "network", "evaluators", "tracker")
+OPTIONS = [(group, path.stem) for group in GROUPS for path in sorted((CONF / group).glob("*.yaml"))]
+SHIPPED = [
+    *(
+        f"sohl_dickstein_2015/{name}"
+        for name in ("cifar10", "cifar10_published", "mnist", "dead_leaves", "dead_leaves_kernels")
+    ),
+    *("sohl_dickstein_2015/textures", "sohl_dickstein_2015/bark", "ho_2020/mnist"),
 ]
-HEARTBEAT, CIFAR, SIMPLE = "sohl_dickstein_2015/binary_heartbeat", "ho_2020/cifar10_bound", "ho_2020/cifar10_simple"
-CIFAR_2015, PUBLISHED = "sohl_dickstein_2015/cifar10", "sohl_dickstein_2015/cifar10_published"
-TABLE_2, CELLS = "ho_2020/table2", sorted(path.stem for path in CONF.glob("cell/*.yaml"))
-MNIST, LEAVES = "sohl_dickstein_2015/mnist", "sohl_dickstein_2015/dead_leaves"
-LEAVES_UNET, LEAVES_KERNELS = f"{LEAVES}_unet", f"{LEAVES}_kernels"
-MNIST_2020, MNIST_SAMPLES, SHARES = "ho_2020/mnist", "ho_2020/mnist_samples", "ho_2020/cifar10_bound_shares"
-QUASI_NEWTON = f"{test_runs.ROLL}_quasi_newton"
-TEXTURES, BARK = "sohl_dickstein_2015/textures", "sohl_dickstein_2015/bark"
-NEEDS = {  # options that only some data, networks or reverse processes go with; all others compose with the Swiss roll
-    HEARTBEAT: {
-        *(("data", "binary_heartbeat"), ("evaluators", "binary_heartbeat"), ("network", "sigmoid_mlp")),
-        *(("process", "binomial"), ("reverse", "binomial")),
-    },
-    CIFAR: {
-        *(("data", "cifar10"), ("network", "laptop_unet"), ("prediction", "linear_residual")),
-        *(("evaluators", "ddpm"), ("evaluators", "bound_2020"), ("validation", "sampled")),
-        ("evaluators", "correlated"),
-    },
-    SIMPLE: {("network", "unet"), ("answers", "l_simple")},  # without an output for the variance
-    TABLE_2: {("network", "table2_unet"), ("evaluators", "table2"), *(("cell", cell) for cell in CELLS)},
-    CIFAR_2015: {
-        *(("data", "cifar10_standardized"), ("network", "multiscale"), ("prediction", "whitened_residual")),
-        *(("evaluators", "cifar10_2015"), ("validation", "sampled_K"), ("objective", "image_bound")),
-    },
-    MNIST: {
-        *(("data", "mnist_standardized"), ("network", "dense_2015")),
-        *(("evaluators", "mnist_2015"), ("evaluators", "images_2015")),
-    },
-    MNIST_2020: {("data", "mnist"), ("network", "mnist_unet")},
-    MNIST_SAMPLES: {("evaluators", "mnist_2020")},
-    LEAVES: {("data", "dead_leaves"), ("network", "convolutions_and_pixel"), ("evaluators", "dead_leaves")},
-    LEAVES_UNET: {("network", "dead_leaves_unet")},
-    LEAVES_KERNELS: {("network", "dead_leaves_kernels"), ("prediction", "noiseless")},
-    TEXTURES: {("data", "textures"), ("network", "convolutions_2015"), ("evaluators", "textures")},
-    BARK: {("data", "uiuc_bark")},
-    QUASI_NEWTON: {
-        *(("network", "orthonormal_rbf"), ("objective", "quasirandom_terms"), ("optimizer", "quasi_newton")),
-        *(("start", kind) for kind in ("any", "data", "normal", "pairs")),
-    },
-}
-OUTPUTS = {  # mean and variance; a bit's logit
-    **{
-        test_runs.ROLL: (4,),
-        QUASI_NEWTON: (4,),
-        HEARTBEAT: (20,),
-        CIFAR: (6, 32, 32),
-        SIMPLE: (3, 32, 32),
-        CIFAR_2015: (6, 32, 32),
-    },
-    **{
-        MNIST: (2, 28, 28),
-        MNIST_2020: (2, 28, 28),
-        MNIST_SAMPLES: (2, 28, 28),
-        LEAVES: (2, 64, 64),
-        LEAVES_UNET: (2, 64, 64),
-        LEAVES_KERNELS: (2, 64, 64),
-        TEXTURES: (2, 64, 64),
-        BARK: (2, 64, 64),
-        TABLE_2: (3, 32, 32),
-    },
-}
-NETWORK = "reverse.network.network"
-PATHWAYS = [f"{NETWORK}.lower.pathways.convolutions.features=4", f"{NETWORK}.upper.inputs=8"]
-CONVOLUTIONS = [f"{NETWORK}.lower.features=4", f"{NETWORK}.upper.inputs=4"]
-ALL_TERMS = ["T=30", "examples=4"]
-SMALLER = {  # the same in seconds
-    SIMPLE: [f"{NETWORK}.ch=32"],
-    CIFAR: [f"{NETWORK}.network.ch=32"],
-    CIFAR_2015: PATHWAYS,
-    PUBLISHED: PATHWAYS,
-    MNIST_2020: [f"{NETWORK}.network.ch=32"],
-    MNIST_SAMPLES: [f"{NETWORK}.network.ch=32"],
-    LEAVES_UNET: [f"{NETWORK}.network.ch=32"],
-    LEAVES_KERNELS: [f"{NETWORK}.network.network.ch=32"],
-    SHARES: [f"{NETWORK}.network.ch=32"],
-    LEAVES: [f"{NETWORK}.lower.pathways.convolutions.features=4", f"{NETWORK}.upper.inputs=5"],
-    TEXTURES: CONVOLUTIONS + ALL_TERMS,
-    BARK: CONVOLUTIONS + ALL_TERMS,
-}
-TINY = ["training={steps:2,batch_size:8,log_every:1,validate_every:2}", "validation_examples=16", "examples=64"]
+TINY = ["training={steps:2,batch_size:8,log_every:1,validate_every:2}", "validation_examples=16"]
+
+
+@cache
+def composed(experiment: str, *overrides: str) -> DictConfig:
+    """The configuration with Hydra's own part, which says which option of each group it is composed of."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose("train", [f"experiment={experiment}", *overrides], return_hydra_config=True)
+
+
+def an_experiment_with(group: str, option: str) -> str:
+    """One that is composed of this option; the Swiss roll for an option that no experiment has."""
+    uses = (name for name in EXPERIMENTS if composed(name).hydra.runtime.choices[group] == option)
+    return next(uses, test_runs.ROLL)
+
+
+def own_data(root: Path) -> dict[str, tuple[str, ...]]:
+    """The options that are somebody's own files, with an experiment for each and where its files are."""
+    np.save(root / "points.npy", np.random.default_rng(0).standard_normal((40, 2)))
+    for index in range(12):
+        image = np.full((40, 48, 3), index, np.uint8)
+        skimage.io.imsave(root / f"{index}.png", image, check_contrast=False)
+    kept = ("data.n_validation=4", "data.n_held_out=4")
+    return {
+        "points": (test_runs.ROLL, f"data.path={root}/points.npy", *kept),
+        "image_folder": (
+            *("ho_2020/cifar10_bound", f"data.source.path={root}", "data.source.n_test=4", "data.n_validation=4"),
+        ),
+    }
+
+
+def smaller(path: str, node: Any) -> Iterator[str]:
+    """The same network with few channels, as overrides: `ch` of a U-Net, `features` of the convolutions of 2015."""
+    if not isinstance(node, DictConfig):
+        return
+    if "ch" in node:
+        yield f"{path}.ch=32"
+    if "upper" in node:
+        where = "lower" if "features" in node.lower else "lower.pathways.convolutions"
+        features = OmegaConf.select(node, f"{where}.features")
+        if features is not None:
+            yield from (f"{path}.{where}.features=4", f"{path}.upper.inputs={node.upper.inputs - features + 4}")
+    for key in node:
+        yield from smaller(f"{path}.{key}", node._get_node(key))
 
 
 @cache
@@ -123,7 +101,8 @@ def small_image_sets(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_an_experiment_trains_and_leaves_a_record(tmp_path: Path, experiment: str) -> None:
-    line = [*TINY, *SMALLER.get(experiment, [])]
+    network = composed(experiment, "tier=smoke").reverse.network
+    line = [*TINY, *smaller("reverse.network", network)]
     run, verb = (test_runs.configured(tmp_path, *line, experiment=experiment, verb=verb) for verb in ("train", "evaluate"))
     assert run.name == experiment
     done = train(run)
@@ -153,29 +132,58 @@ def test_an_experiment_has_every_tier_and_says_what_it_is(tmp_path: Path, experi
     assert head[1].startswith("# ")
 
 
-@pytest.mark.parametrize("experiment", [CIFAR_2015, PUBLISHED, MNIST, MNIST_2020, LEAVES, LEAVES_KERNELS, TEXTURES, BARK])
+@pytest.mark.parametrize("experiment", SHIPPED)
 def test_shipped_weights_are_small(tmp_path: Path, experiment: str) -> None:
     """Below 8 MB at the configured sizes and in the precision that is shipped: results stay a part of the repository."""
     run = test_runs.configured(tmp_path, experiment=experiment)
     assert sum(tensor.nbytes for tensor in rounded(run.reverse(), run.config["shipped"]).values()) < 8e6
 
 
-@pytest.mark.parametrize(("group", "option"), GROUPS)
-def test_a_group_composes_and_builds(tmp_path: Path, group: str, option: str) -> None:
-    """Every option in the place of the default one, in an experiment that gives it what it refers to."""
-    experiment = next((name for name, options in NEEDS.items() if (group, option) in options), test_runs.ROLL)
-    run = test_runs.configured(tmp_path, f"{group}={option}", experiment=experiment)
-    for key in ("data", "reverse", "objective", "optimizer", "scheduler", "tracker", "validation", "evaluators"):
+@pytest.mark.parametrize(("group", "option"), OPTIONS)
+def test_an_option_composes_and_builds(tmp_path: Path, group: str, option: str) -> None:
+    """Every option in an experiment that has it: all parts are built, and fit each other."""
+    experiment, *where = (own_data(tmp_path) if group == "data" else {}).get(option, (an_experiment_with(group, option),))
+    run = test_runs.configured(tmp_path, f"{group}={option}", *where, experiment=experiment)
+    for key in BUILT:
         assert configs.build(run.config, key) is not None
     x_t, t = configs.build(run.config, "data").held_out(3), torch.full((3,), 5)
-    learned = (group, option) in {("cell", "mean_bound_learned"), ("cell", "epsilon_bound_learned")}
-    channels, *rest = OUTPUTS[experiment]
-    reverse = run.reverse()
-    assert getattr(reverse, "raw", reverse.network)(x_t, t).shape == (3, channels * (1 + learned), *rest)
+    assert run.reverse()(x_t, t - 1, t).mean.shape == x_t.shape  # the network has the outputs that prediction and variance read
 
 
-def test_groups_are_files_that_say_what_they_build_or_answer() -> None:
-    for group, option in GROUPS:
-        content = yaml.safe_load((CONF / group / f"{option}.yaml").read_text())
-        described = content if "_target_" in content else content.get("bound") or content.get(group, {})  # data may be global
-        assert described.keys() & {"_target_", "claims"} or "defaults" in content, (group, option)
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_a_run_is_decided_by_eight_files_at_most(experiment: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """train, base, tracker, the experiment and one parent, data, network, evaluators."""
+    read: set[str] = set()
+    load = ConfigRepository.load_config
+
+    def recorded(self: ConfigRepository, config_path: str) -> ConfigResult | None:
+        found = load(self, config_path)
+        if found is not None and found.provider == "main":  # ours, and not Hydra's own
+            read.add(config_path.removesuffix(".yaml"))
+        return found
+
+    monkeypatch.setattr(ConfigRepository, "load_config", recorded)
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        compose("train", [f"experiment={experiment}"])
+    assert {"train", "base", f"experiment/{experiment}"} < read
+    assert len(read) <= 8
+    assert sum(path.startswith("experiment/") for path in read) <= 2
+
+
+def test_the_only_groups_are_those_that_are_chosen_from() -> None:
+    assert {path.parent.name for path in CONF.glob("*/*.yaml")} == {*GROUPS, "claims"}
+    for path in [
+        *CONF.glob("*.yaml"),
+        *(path for group in (*GROUPS, "experiment") for path in CONF.glob(f"{group}/**/*.yaml")),
+    ]:
+        assert "hydra.utils" not in path.read_text(), path  # a function is a _target_ with _partial_
+
+
+@pytest.mark.parametrize(("group", "option"), [("network", "fourier_mlp"), ("data", "swiss_roll_quasirandom")])
+def test_a_network_or_data_set_of_ones_own_takes_the_place_of_the_experiments(group: str, option: str) -> None:
+    """Nothing is left of the one before: the node is what the file says."""
+    for experiment in EXPERIMENTS:
+        if "swiss_roll" in experiment and not (group == "network" and experiment.endswith("eq_65")):
+            config = composed(experiment, f"{group}={option}")
+            node = config.reverse.network if group == "network" else config.data
+            assert node.keys() == yaml.safe_load((CONF / group / f"{option}.yaml").read_text()).keys()

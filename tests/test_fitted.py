@@ -44,7 +44,7 @@ def reverse() -> GaussianReverse:
 
 
 def stages() -> list[Stage]:
-    bound = SampledNLL(**SETTINGS, pilot=100, half_width=1e-9, passes=2)
+    bound = SampledNLL(**SETTINGS, control=None, pilot=100, half_width=1e-9, passes=2)
     return [
         Stage("memory", lambda p, x, seed: with_memory(p, x, seed, 2, 2, 64), bound),
         Stage("correlated", lambda p, x, seed: correlated(p, x, seed, LAST, 64), bound),

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import fake_results
 import pytest
+import yaml
 from fake_results import MLP, ROLL, TABLE
 
 from dpm.errors import UserError
@@ -167,7 +168,8 @@ def test_the_counted_table_and_the_printed_rows_agree(report: Report, folder: st
 
 def test_a_run_at_the_papers_tier_goes_before_the_laptops_and_both_are_shown(few: Path):
     """`evaluate.py tier=paper` writes below tier=paper, whatever the device; its row answers the claim."""
-    assert variant(["tier=paper", "device=cuda", "threads=8", "reverse.network.precision=float32"]) == "tier=paper"
+    overrides = ["tier=paper", "device=cuda", "threads=8", "precision=float32", "reverse.network.precision=float32"]
+    assert variant(overrides, yaml.safe_load((ROOT / "conf" / "base.yaml").read_text())) == "tier=paper"
     laptop = Results(few).of(ROLL)[0].record
     paper = replace(
         laptop, seed=0, tier="paper", measurements=tuple(replace(m, value=m.value + 0.3) for m in laptop.measurements)

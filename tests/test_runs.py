@@ -157,7 +157,10 @@ def one_line(error: str) -> bool:
         ("+reverse.network.foo=1", "unknown configuration key reverse.network.foo"),
         ("~seed", "nothing reads a key 'seed'"),
         ("tier=foo", "tiers.foo"),
-        ("T=-3", "at least one step, got T = -3"),
+        ("optimizer=adam", "optimizer = adam: say in the experiment what it is made of, optimizer: {_target_: ...}"),
+        ("~objective", "nothing reads a key 'objective'"),
+        ("validation=null", "validation = None: say in the experiment"),
+        ("T=-3", "T=-3"),
         ("units=-1", "reverse.network"),
         ("beta_1=nan", "beta_1 = nan: give a finite number"),
         ("beta_1=-1", "0 < beta_1"),
@@ -422,7 +425,12 @@ def test_divergence_keeps_the_last_good_checkpoint(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
-    [(["trian.lr=1"], "trian.lr"), (["+typo=1"], "typo"), (["experiment=foo"], ROLL)],
+    [
+        (["trian.lr=1"], "trian.lr"),
+        (["+typo=1"], "typo"),
+        (["experiment=foo"], ROLL),
+        (["cell=glob(*)"], "cell=glob(*): glob() chooses among files, and conf/cell is no folder; list the values, cell=a,b"),
+    ],
 )
 def test_the_command_line_answers_a_mistake_with_one_line_and_status_2(command, tmp_path: Path, arguments, complaint) -> None:
     result = command("train", *arguments)

@@ -233,7 +233,7 @@ def test_sampled_terms_agree_with_all_terms_on_the_same_examples() -> None:
     p, x_0 = model(), examples(1500, 0.3)
     scale = nats_per_unit("bits/dim", x_0)
     terms = all_terms(p, x_0, 1, 1500, 0, scale)
-    evaluator = SampledNLL(unit="bits/dim", pilot=500, half_width=1e-9, passes=3, batch_size=500)
+    evaluator = SampledNLL(unit="bits/dim", control=None, pilot=500, half_width=1e-9, passes=3, batch_size=500)
     bound, rate, distortion, prior = evaluator(p, GaussianData(), x_0, 0).measurements
     quantities = ("nll_bound", "rate", "distortion", "prior_kl")
     assert tuple(m.quantity for m in (bound, rate, distortion, prior)) == quantities
@@ -252,7 +252,14 @@ def test_the_rate_at_a_reverse_time_is_paid_before_its_prediction() -> None:
     p, x_0 = model(), examples(2000, 0.3)
     exact = exact_terms(p, x_0).mean(0) / nats_per_unit("bits/dim", x_0)
     evaluator = SampledNLL(
-        unit="bits/dim", pilot=500, half_width=1e-9, passes=3, batch_size=500, points=T, point_claim="table4/{}/rate"
+        unit="bits/dim",
+        control=None,
+        pilot=500,
+        half_width=1e-9,
+        passes=3,
+        batch_size=500,
+        points=T,
+        point_claim="table4/{}/rate",
     )
     bound, total, _, _, *paid = evaluator(p, GaussianData(), x_0, 0).measurements
     assert [(m.protocol["reverse_step"], m.claim) for m in paid] == [(s, f"table4/{s}/rate") for s in range(1, T + 1)]
@@ -266,7 +273,9 @@ def test_the_rate_at_a_reverse_time_is_paid_before_its_prediction() -> None:
 
 def test_the_curve_is_the_mean_term_of_each_bin() -> None:
     p, x_0 = model(), examples(2000, 0.0)
-    evaluation = SampledNLL(unit="bits/dim", pilot=500, half_width=1e-9, passes=2, batch_size=500)(p, GaussianData(), x_0, 0)
+    evaluation = SampledNLL(unit="bits/dim", control=None, pilot=500, half_width=1e-9, passes=2, batch_size=500)(
+        p, GaussianData(), x_0, 0
+    )
     low, high = evaluation.arrays["term_low"], evaluation.arrays["term_high"]
     assert (low[0], high[-1]) == (1, T)
     assert (low[1:] == high[:-1] + 1).all()
@@ -463,7 +472,9 @@ def test_memory_is_one_batch() -> None:
 
     p = model()
     p.network = Watched(p.process.schedule)
-    SampledNLL(unit="bits/dim", pilot=60, half_width=1e-9, passes=1, batch_size=32)(p, GaussianData(), examples(200, 0.0), 0)
+    SampledNLL(unit="bits/dim", control=None, pilot=60, half_width=1e-9, passes=1, batch_size=32)(
+        p, GaussianData(), examples(200, 0.0), 0
+    )
     assert max(sizes) <= 32
     assert sum(sizes) == 260
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import test_runs
 import torch
+import yaml
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
@@ -34,7 +35,7 @@ from dpm.study.records import Record
 from dpm.variances import FixedLarge
 
 EXPERIMENT = "ho_2020/table2"
-CELLS = sorted(path.stem for path in (test_runs.ROOT / "conf" / "cell").glob("*.yaml"))
+CELLS = sorted(yaml.safe_load((test_runs.ROOT / "conf" / "experiment" / f"{EXPERIMENT}.yaml").read_text())["cells"])
 TINY = ["training={steps:2,batch_size:4,log_every:1,validate_every:2}", "validation_examples=20", "examples=20"]
 VARIED = {
     "reverse.prediction._target_": ("mean", "epsilon"),

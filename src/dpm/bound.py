@@ -5,7 +5,6 @@
 2015 (eq. 14) reports K, the negative of the right-hand side; 2020 (eq. 5) the right-hand side itself.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -60,68 +59,79 @@ def transition(reverse: Reverse, x_0: Tensor, t: Tensor) -> Tensor:
     return divergence(reverse, x_0, draw(reverse.process, x_0, t), t)
 
 
-@dataclass(frozen=True)
 class Edges:
-    """How a bound treats the ends of the chain: two functions (reverse, x_0) -> (B,), and the first t that needs the network.
+    """How a bound treats the ends of the chain, and the first t that needs the network.
 
-    `name` is what protocols call it.
-
-    `first` is 2 where the reconstruction has a closed form; with 1 it is `term` at t = 1, one sample of it here.
+    `name` is what protocols call it. `first` is 2 where the reconstruction has a closed form; with 1 it is `term` at t = 1,
+    one sample of it here.
     """
 
     name: str
-    prior: Callable[[Reverse, Tensor], Tensor]
-    reconstruction: Callable[[Reverse, Tensor], Tensor]
-    first: int = 2
+    first = 2
+
+    def prior(self, reverse: Reverse, x_0: Tensor) -> Tensor:
+        """The end at t = T, (B,)."""
+        raise NotImplementedError
+
+    def reconstruction(self, reverse: Reverse, x_0: Tensor) -> Tensor:
+        """The end at t = 0, (B,)."""
+        raise NotImplementedError
 
     def __call__(self, reverse: Reverse, x_0: Tensor) -> tuple[Tensor, Tensor]:
         """(prior, reconstruction)."""
         return self.prior(reverse, x_0), self.reconstruction(reverse, x_0)
 
 
-def _entropy_prior(reverse: Reverse, x_0: Tensor) -> Tensor:
-    """H_pi - H_q(X_T | X_0) (2015, eq. 14)."""
-    process = reverse.process
-    require_stationary(process, x_0)
-    return process.prior(x_0).entropy() - process.marginal(x_0, _last(reverse, x_0)).entropy()
+class EntropyEdges(Edges):
+    """2015, eq. 14, with p(x_0 | x_1) = q(x_1 | x_0) pi(x_0) / pi(x_1) fixed (eq. 44).
+
+    It takes E_q[-log pi(x_t)] for the entropy of pi at every t, so E[-log pi(x_0)] = H_pi must hold: for the Gaussian
+    kernel E x_0^2 = 1, for the binomial one the base rate is the mean of the data. On other data it is off by
+    (alpha_bar_T + beta_1) (E[-log pi(x_0)] - H_pi) and above the truth where that is positive; they are refused.
+    """
+
+    name = "entropy"
+
+    def prior(self, reverse: Reverse, x_0: Tensor) -> Tensor:
+        """H_pi - H_q(X_T | X_0) (2015, eq. 14)."""
+        process = reverse.process
+        require_stationary(process, x_0)
+        return process.prior(x_0).entropy() - process.marginal(x_0, _last(reverse, x_0)).entropy()
+
+    def reconstruction(self, reverse: Reverse, x_0: Tensor) -> Tensor:
+        """H_q(X_1 | X_0) (2015, eq. 14)."""
+        return reverse.process.marginal(x_0, _time(x_0, 1)).entropy()
 
 
-def _entropy_reconstruction(reverse: Reverse, x_0: Tensor) -> Tensor:
-    """H_q(X_1 | X_0) (2015, eq. 14)."""
-    return reverse.process.marginal(x_0, _time(x_0, 1)).entropy()
+class StationaryEdges(Edges):
+    """The same fixed last step as in `EntropyEdges` without its assumption about the data: exact for every x_0."""
+
+    name = "stationary"
+
+    def prior(self, reverse: Reverse, x_0: Tensor) -> Tensor:
+        """L_T = KL(q(x_T | x_0) || pi)."""
+        process = reverse.process
+        return kl_divergence(process.marginal(x_0, _last(reverse, x_0)), process.prior(x_0))
+
+    def reconstruction(self, reverse: Reverse, x_0: Tensor) -> Tensor:
+        """E_q[-log p(x_0 | x_1)] = -log pi(x_0) - KL(q(x_1 | x_0) || pi) for p(x_0 | x_1) = q(x_1 | x_0) pi(x_0) / pi(x_1)."""
+        pi = reverse.process.prior(x_0)
+        return -pi.log_prob(x_0) - kl_divergence(reverse.process.marginal(x_0, _time(x_0, 1)), pi)
 
 
-def _stationary_prior(reverse: Reverse, x_0: Tensor) -> Tensor:
-    """L_T = KL(q(x_T | x_0) || pi)."""
-    process = reverse.process
-    return kl_divergence(process.marginal(x_0, _last(reverse, x_0)), process.prior(x_0))
+class DecoderEdges(StationaryEdges):
+    """L_T and L_0 of 2020, eq. 5: the reverse process has a decoder for the step to s = 0."""
+
+    name = "decoder"
+    first = 1
+
+    def reconstruction(self, reverse: Reverse, x_0: Tensor) -> Tensor:
+        """L_0 = -log p(x_0 | x_1) at one draw of x_1 (2020, eq. 5)."""
+        one = _time(x_0, 1)
+        return term(reverse, x_0, draw(reverse.process, x_0, one), one)
 
 
-def _stationary_reconstruction(reverse: Reverse, x_0: Tensor) -> Tensor:
-    """E_q[-log p(x_0 | x_1)] = -log pi(x_0) - KL(q(x_1 | x_0) || pi) for p(x_0 | x_1) = q(x_1 | x_0) pi(x_0) / pi(x_1)."""
-    pi = reverse.process.prior(x_0)
-    return -pi.log_prob(x_0) - kl_divergence(reverse.process.marginal(x_0, _time(x_0, 1)), pi)
-
-
-def _decoder_reconstruction(reverse: Reverse, x_0: Tensor) -> Tensor:
-    """L_0 = -log p(x_0 | x_1) at one draw of x_1 (2020, eq. 5)."""
-    one = _time(x_0, 1)
-    return term(reverse, x_0, draw(reverse.process, x_0, one), one)
-
-
-entropy_edges = Edges("entropy", _entropy_prior, _entropy_reconstruction)
-"""2015, eq. 14, with p(x_0 | x_1) = q(x_1 | x_0) pi(x_0) / pi(x_1) fixed (eq. 44).
-
-It takes E_q[-log pi(x_t)] for the entropy of pi at every t, so E[-log pi(x_0)] = H_pi must hold: for the Gaussian
-kernel E x_0^2 = 1, for the binomial one the base rate is the mean of the data. On other data it is off by
-(alpha_bar_T + beta_1) (E[-log pi(x_0)] - H_pi) and above the truth where that is positive; they are refused.
-"""
-
-stationary_edges = Edges("stationary", _stationary_prior, _stationary_reconstruction)
-"""The same fixed last step as `entropy_edges` without its assumption about the data: exact for every x_0."""
-
-decoder_edges = Edges("decoder", _stationary_prior, _decoder_reconstruction, first=1)
-"""L_T and L_0 of 2020, eq. 5: the reverse process has a decoder for the step to s = 0."""
+entropy_edges, stationary_edges, decoder_edges = EntropyEdges(), StationaryEdges(), DecoderEdges()
 
 
 @torch.no_grad()

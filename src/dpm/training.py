@@ -25,7 +25,7 @@ class Plan:
     steps: int
     batch_size: int
     ema_decay: float  # in [0, 1)
-    clip: float  # of the global gradient norm
+    clip: float | None  # of the global gradient norm, None for none
     log_every: int
     validate_every: int
     checkpoint_every: int
@@ -41,7 +41,7 @@ class Plan:
             value = getattr(self, name)
             if not isinstance(value, int) or value < 1:
                 raise UserError(f"training.{name} = {value}: give a whole number from 1")
-        if not 0 <= self.ema_decay < 1 or not self.clip > 0:
+        if not 0 <= self.ema_decay < 1 or (self.clip is not None and not self.clip > 0):
             raise UserError(f"training: 0 <= ema_decay < 1 and clip > 0 must hold, got {self.ema_decay} and {self.clip}")
         if not isinstance(self.ema_warm_up, bool):
             raise UserError(f"training.ema_warm_up = {self.ema_warm_up}: give true or false")
@@ -127,7 +127,7 @@ class Closure:
     """
 
     def __init__(self, learner: Learner, loss_of: nn.Module, data: Data, plan: Plan, seed: int) -> None:
-        self.learner, self.loss_of, self.seed, self.clip = learner, loss_of, seed, plan.clip
+        self.learner, self.loss_of, self.seed, self.clip = learner, loss_of, seed, plan.clip or math.inf
         self.parameters = list(learner.reverse.parameters())
         self.x_0 = parallel.share(data.batch(plan.batch_size, seed, learner.step)).to(self.parameters[0].device)
         self.norm = torch.zeros(())

@@ -17,7 +17,8 @@ Source = Callable[[Path | str], tuple[np.ndarray, np.ndarray]]  # folder -> (tra
 
 
 def name_of(source: Source) -> str:
-    """What a source calls itself, or the name of the function."""
+    """What a source calls itself, or the name of the function, which may come as a `functools.partial` without arguments."""
+    source = getattr(source, "func", source)
     return str(getattr(source, "name", None) or getattr(source, "__name__", type(source).__name__))
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from dpm import seeds
-from dpm.bound import Edges, transition
+from dpm.bound import Edges, stationary_edges, transition
 from dpm.data import Data
 from dpm.errors import UserError
 from dpm.evaluators import Evaluation
@@ -97,7 +97,7 @@ def layout_of(x_0: Tensor) -> units.Layout:
 
 
 class AllTerms:
-    """K by all terms, once for each edge convention in `edges`, beside what the oracle reaches on the same draws.
+    """K by all terms, once for each edge convention in `edges` (stationary), beside what the oracle reaches on the same draws.
 
     `oracle(process=, data=)` makes the oracle for the very schedule in use; `ceiling(reverse, data, x_0, seed)` gives, in nats
     per example, what no model with this first step can exceed on average. `claims[name]` maps "K" and "K_minus_null" with the
@@ -107,10 +107,10 @@ class AllTerms:
 
     def __init__(
         self,
-        edges: Mapping[str, Edges],
-        unit: str,
-        draws: int,
-        batch_size: int,
+        edges: Mapping[str, Edges] | None = None,
+        unit: str = "bits",
+        draws: int = 1,
+        batch_size: int = 10000,
         oracle: Callable[..., Reverse] | None = None,
         ceiling: Callable[[Reverse, Data, Tensor, int], Tensor] | None = None,
         claims: Mapping[str, Mapping[str, str]] | None = None,
@@ -118,7 +118,8 @@ class AllTerms:
     ) -> None:
         if draws < 1 or batch_size < 1:
             raise UserError(f"draws and batch_size are at least 1, got {draws=}, {batch_size=}")
-        self.edges, self.unit, self.draws, self.batch_size = edges, unit, draws, batch_size
+        self.edges = edges or {"stationary": stationary_edges}
+        self.unit, self.draws, self.batch_size = unit, draws, batch_size
         self.oracle, self.ceiling, self.claims, self.also = oracle, ceiling, claims or {}, also
 
     def terms(self, reverse: Reverse, x_0: Tensor, seed: int) -> Terms:

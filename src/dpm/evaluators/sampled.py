@@ -22,7 +22,7 @@ from torch import Tensor
 
 from dpm import seeds
 from dpm.baselines.gaussian_images import GaussianImages
-from dpm.bound import Edges, decoder_edges, draw, term
+from dpm.bound import Edges, decoder_edges, draw, stationary_edges, term
 from dpm.data import Data
 from dpm.decoders import Discretized
 from dpm.errors import UserError
@@ -272,8 +272,8 @@ class SampledTerms:
         half_width: float,
         passes: int,
         batch_size: int,
-        control: Callable[..., Control] | None = None,
-        wrap: Callable[[Any], Reverse] | None = None,
+        control: Callable[..., Control] | None,
+        wrap: Callable[[Any], Reverse] | None,
     ) -> None:
         if pilot < 10 or passes < 1 or batch_size < 1 or not half_width > 0:
             raise UserError(
@@ -308,9 +308,19 @@ class SampledNLL(SampledTerms):
     """
 
     def __init__(
-        self, claims: Mapping[str, str] | None = None, points: int = 0, point_claim: str | None = None, **settings: Any
+        self,
+        pilot: int,
+        half_width: float = 0.01,
+        passes: int = 5,
+        batch_size: int = 200,
+        unit: str = "bits/dim",
+        control: Callable[..., Control] | None = linear_error,
+        wrap: Callable[[Any], Reverse] | None = None,
+        claims: Mapping[str, str] | None = None,
+        points: int = 0,
+        point_claim: str | None = None,
     ) -> None:
-        super().__init__(**settings)
+        super().__init__(unit, pilot, half_width, passes, batch_size, control, wrap)
         self.claims, self.points, self.point_claim = claims or {}, points, point_claim
 
     @torch.no_grad()
@@ -345,19 +355,25 @@ class SampledNLL(SampledTerms):
 
 
 class SampledK(SampledTerms):
-    """K of 2015, eq. 14, and K - L_null, for each convention in `edges`; claims[name] and `also` as in AllTerms."""
+    """K of 2015, eq. 14, and K - L_null, for each of `edges` (stationary); claims[name] and `also` as in AllTerms."""
 
     def __init__(
         self,
-        edges: Mapping[str, Edges],
+        pilot: int,
+        half_width: float = 0.02,
+        passes: int = 5,
+        batch_size: int = 200,
+        unit: str = "bits/pixel",
+        control: Callable[..., Control] | None = None,
+        wrap: Callable[[Any], Reverse] | None = None,
+        edges: Mapping[str, Edges] | None = None,
         claims: Mapping[str, Mapping[str, str]] | None = None,
         also: Sequence[Derived] = (),
-        **settings: Any,
     ) -> None:
-        super().__init__(**settings)
-        if any(e.first != 2 for e in edges.values()):
+        super().__init__(unit, pilot, half_width, passes, batch_size, control, wrap)
+        self.edges, self.claims, self.also = edges or {"stationary": stationary_edges}, claims or {}, also
+        if any(e.first != 2 for e in self.edges.values()):
             raise UserError("K has a last step in closed form (entropy or stationary edges); use SampledNLL with a decoder")
-        self.edges, self.claims, self.also = edges, claims or {}, also
 
     @torch.no_grad()
     def __call__(self, reverse: Reverse, data: Data, x_0: Tensor, seed: int) -> Evaluation:

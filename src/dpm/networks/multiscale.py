@@ -94,12 +94,14 @@ def leaky_relu() -> nn.Module:
     return nn.LeakyReLU(0.05)
 
 
-def convolutions(channels: int, features: int, layers: int, scales: int, activation: Activation = nn.Softplus) -> nn.Module:
-    """`layers` multi-scale convolutions of `features` outputs, each followed by softplus; H, W divisible by 2^(scales - 1).
+def convolutions(channels: int, features: int, layers: int, scales: int, activation: Activation | None = None) -> nn.Module:
+    """`layers` multi-scale convolutions of `features` outputs, each followed by softplus or `activation`.
 
-    The first layer is computed in float32: bfloat16 would round the values of the pixels by as much as the least noise.
+    H, W are divisible by 2^(scales - 1). The first layer is computed in float32: bfloat16 would round the values of the pixels
+    by as much as the least noise.
     """
     _require_positive(channels=channels, features=features, layers=layers, scales=scales)
+    activation = activation or nn.Softplus
     stack = [MultiScaleConvolution(i, o, scales) for i, o in pairwise([channels, *[features] * layers])]
     for before, layer in zip([nn.Identity(), *[activation()] * layers], stack, strict=False):
         initialise(layer.convolutions, before)
@@ -107,9 +109,13 @@ def convolutions(channels: int, features: int, layers: int, scales: int, activat
     return nn.Sequential(InFloat32(first), activation(), *(m for layer in others for m in (layer, activation())))
 
 
-def dense(channels: int, side: int, hidden: int, layers: int, outputs: int, activation: Activation = nn.Tanh) -> nn.Module:
-    """`layers` fully connected layers of `hidden` units on the whole image, then one to `outputs` features for each pixel."""
+def dense(channels: int, side: int, hidden: int, layers: int, outputs: int, activation: Activation | None = None) -> nn.Module:
+    """`layers` fully connected layers of `hidden` units on the whole image, then one to `outputs` features for each pixel.
+
+    Each is followed by tanh or `activation`.
+    """
     _require_positive(channels=channels, side=side, hidden=hidden, layers=layers, outputs=outputs)
+    activation = activation or nn.Tanh
     stack = [nn.Linear(i, o) for i, o in pairwise([channels * side * side, *[hidden] * layers, outputs * side * side])]
     for before, layer in zip([nn.Identity(), *[activation()] * layers], stack, strict=True):
         initialise([layer], before)
@@ -118,9 +124,10 @@ def dense(channels: int, side: int, hidden: int, layers: int, outputs: int, acti
     )
 
 
-def pointwise(inputs: int, hidden: int, layers: int, outputs: int, activation: Activation = nn.Tanh) -> nn.Module:
-    """`layers` 1 x 1 convolutions of `hidden` outputs, each followed by tanh, then a linear one, which starts at zero."""
+def pointwise(inputs: int, hidden: int, layers: int, outputs: int, activation: Activation | None = None) -> nn.Module:
+    """`layers` 1 x 1 convolutions of `hidden` outputs, each followed by tanh or `activation`, then a linear one of zeros."""
     _require_positive(inputs=inputs, hidden=hidden, layers=layers, outputs=outputs)
+    activation = activation or nn.Tanh
     stack = [nn.Conv2d(i, o, 1) for i, o in pairwise([inputs, *[hidden] * layers])]
     for layer in stack:
         initialise([layer], activation())

@@ -18,8 +18,8 @@ class NormalizedRBF(nn.Module):
 
     def __init__(self, dimensions: int, outputs: int, units: int, T: int) -> None:
         super().__init__()
-        if units < 1:
-            raise UserError(f"the RBF network needs at least one unit, got units = {units}")
+        if units < 1 or T < 1:
+            raise UserError(f"the RBF network needs at least one unit and one step, got {units=}, {T=}")
         self.centres = nn.Parameter(torch.randn(units, dimensions))
         self.log_widths = nn.Parameter(torch.zeros(units))
         self.weights = nn.Parameter(torch.zeros(T, units, outputs))

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from dpm.bound import Edges, draw, term
+from dpm.bound import Edges, draw, stationary_edges, term
 from dpm.reverse import Reverse
 from dpm.times import Times, Uniform, stratified
 
@@ -17,7 +17,7 @@ class OneTerm:
 
     wraps = "times"
 
-    def __init__(self, edges: Edges, times: Times | None = None) -> None:
+    def __init__(self, edges: Edges = stationary_edges, times: Times | None = None) -> None:
         self.edges, self.times = edges, times or Uniform()
 
     def __call__(self, reverse: Reverse, x_0: Tensor) -> Tensor:

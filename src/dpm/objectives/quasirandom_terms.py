@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from dpm import quasirandom
-from dpm.bound import Edges, divergence
+from dpm.bound import Edges, divergence, stationary_edges
 from dpm.reverse.gaussian import GaussianReverse
 
 
@@ -16,7 +16,7 @@ class QuasiRandomTerms:
     noise is frozen and the objective a smooth function of all parameters, betas among them (2015, section 2.4.1).
     """
 
-    def __init__(self, edges: Edges) -> None:
+    def __init__(self, edges: Edges = stationary_edges) -> None:
         self.edges = edges
 
     def __call__(self, reverse: GaussianReverse, x_0: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
 from types import FrameType
@@ -46,6 +46,7 @@ def run(main: Callable[[], Any], about: str = "", stopped: str = "nothing was wr
     for number in STOPPING:
         signal.signal(number, stop)
     try:
+        refuse_globs_of_values(sys.argv[1:])
         main()
     except (UserError, HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
         fail(UserError(f"{error}; experiments: {', '.join(experiments())}") if "experiment" in str(error) else error)
@@ -126,6 +127,14 @@ def fail(error: Exception) -> NoReturn:
 def overrides() -> list[str]:
     """What the user changed on the command line, e.g. ["optimizer.lr=0.01", "seed=1"]."""
     return list(HydraConfig.get().overrides.task)
+
+
+def refuse_globs_of_values(arguments: Sequence[str]) -> None:
+    """Of a key that is no group Hydra's glob() finds no values, and the sweep ends without a job and without a word."""
+    for argument in arguments:
+        key, _, value = argument.partition("=")
+        if value.startswith("glob(") and not Path("conf", key).is_dir():
+            raise UserError(f"{argument}: glob() chooses among files, and conf/{key} is no folder; list the values, {key}=a,b")
 
 
 def experiments() -> list[str]:

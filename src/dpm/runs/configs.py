@@ -15,23 +15,8 @@ from dpm.errors import UserError
 from dpm.study.records import sha256
 
 HYDRA_KEYS = {"_target_", "_partial_", "_args_", "_recursive_", "_convert_"}
-NOT_THE_EXPERIMENT = (
-    "validation",
-    "tracker",
-    "outputs",
-    "results",
-    "published",
-    "weights",
-    "evaluators",
-    "device",
-    "threads",
-    "averaged",
-    "keep",
-    "tiers",
-    "tier",
-    "budget",
-    "shipped",
-)
+NOT_THE_EXPERIMENT = "not_the_experiment"  # the key that names all other keys that are no part of it
+PRECISION = "precision"  # of arithmetic, wherever it is said: the machine's affair, as its device is
 
 
 def resolved(config: DictConfig) -> dict[str, Any]:
@@ -74,19 +59,24 @@ def digest(config: dict[str, Any]) -> str:
 
 
 def essential(config: dict[str, Any]) -> dict[str, Any]:
-    return {key: _without_precision(value) for key, value in config.items() if key not in NOT_THE_EXPERIMENT}
+    """The experiment: all keys but those of `not_the_experiment`."""
+    return _experiment(config, config[NOT_THE_EXPERIMENT])
+
+
+def _experiment(config: dict[str, Any], lists: dict[str, list[str]]) -> dict[str, Any]:
+    others = {NOT_THE_EXPERIMENT, *(key for keys in lists.values() for key in keys)}
+    return {key: _without_precision(value) for key, value in config.items() if key not in others}
 
 
 def _without_precision(node: Any) -> Any:
-    """The precision of arithmetic is the machine's affair, as its device is."""
     if isinstance(node, dict):
-        return {key: _without_precision(value) for key, value in node.items() if key != "precision"}
+        return {key: _without_precision(value) for key, value in node.items() if key != PRECISION}
     return [_without_precision(value) for value in node] if isinstance(node, list) else node
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """`key: old -> new` for every leaf in which two configurations differ."""
-    one, other = (dict(_leaves("", essential(c))) for c in (old, new))
+    """`key: old -> new` for every leaf in which two experiments differ; the new configuration says what is none of theirs."""
+    one, other = (dict(_leaves("", _experiment(c, new[NOT_THE_EXPERIMENT]))) for c in (old, new))
     return [f"{k}: {one.get(k)} -> {other.get(k)}" for k in sorted(one.keys() | other.keys()) if one.get(k) != other.get(k)]
 
 

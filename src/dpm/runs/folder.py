@@ -8,7 +8,7 @@ metrics.jsonl (the record of the training), checkpoints, and done.json once the 
 import fcntl
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
@@ -28,29 +28,18 @@ from dpm.study.records import write_atomically
 from dpm.training import Plan
 
 CURVE = ("curve_step", "curve_K", "loss_step", "loss", "gradient_norm")
-HOUSEKEEPING = (
-    "experiment",
-    "seed",
-    "tracker",
-    "outputs",
-    "results",
-    "published",
-    "weights",
-    "averaged",
-    "evaluators",
-    "shipped",
-    "keep",
-)
-MACHINE = ("device", "threads", "precision")  # no part of what an experiment is
+BUILT = ("data", "reverse", "objective", "optimizer", "scheduler", "validation", "evaluators", "tracker")
+NAMED_ELSEWHERE = ("experiment", "seed")  # in a folder's path
 
 
-def variant(overrides: Sequence[str]) -> str:
+def variant(overrides: Sequence[str], config: Mapping[str, Any]) -> str:
     """The part of a folder's name that says what was changed: "optimizer.lr=0.01,tier=smoke".
 
-    Housekeeping is left out, and the machine: a run on a GPU is a run of the same experiment.
+    How the experiment is run is left out, as the configuration lists it: a run on a GPU is a run of the same experiment.
     """
+    left_out = {*NAMED_ELSEWHERE, *config[configs.NOT_THE_EXPERIMENT]["how_it_is_run"]}
     changed = {o.lstrip("+~"): o.lstrip("+~").split("=")[0].split("@")[0].split(".") for o in overrides}
-    kept = [o for o, path in changed.items() if path[0] not in HOUSEKEEPING and path[-1] not in MACHINE]
+    kept = [o for o, path in changed.items() if path[0] not in left_out and path[-1] != configs.PRECISION]
     return ",".join(sorted(kept)).replace("/", "-")
 
 
@@ -71,7 +60,11 @@ class Run:
     def __init__(self, config: DictConfig, overrides: Sequence[str]) -> None:
         self.config = configs.resolved(config)
         refuse_additions(overrides, self.config)
-        self.name, self.seed, self.variant = self.config["name"], self.config["seed"], variant(overrides)
+        self.name, self.seed, self.variant = self.config["name"], self.config["seed"], variant(overrides, self.config)
+        for key in BUILT:
+            if not isinstance(self.config.get(key), dict):
+                found = f"{key} = {self.config[key]}" if key in self.config else f"{key} is missing"
+                raise UserError(f"{found}: say in the experiment what it is made of, {key}: {{_target_: ...}}")
         for key, least in (("seed", 0), ("examples", 2), ("validation_examples", 2), ("threads", 1)):
             value = self.config[key]
             if not isinstance(value, int) or value < least:

@@ -7,13 +7,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from dpm.errors import UserError
-from dpm.runs import configs
-from dpm.study.records import sha256
 
 
 class Mirror(Protocol):
-    def start(self, folder: Path, name: str, group: str, config: Mapping[str, Any]) -> None:
-        """Begin a run; `name` is stable over restarts, `group` joins the runs of a sweep."""
+    def start(self, folder: Path, identity: str, name: str, group: str, config: Mapping[str, Any]) -> None:
+        """Begin a run; `identity` and `name` are stable over restarts, `group` joins the runs of a sweep."""
 
     def log(self, row: Mapping[str, float]) -> None:
         """Show one row of metrics; row["step"] never decreases within a run."""
@@ -26,7 +24,7 @@ class Mirror(Protocol):
 class NoMirror:
     """The JSONL file alone."""
 
-    def start(self, folder: Path, name: str, group: str, config: Mapping[str, Any]) -> None: ...
+    def start(self, folder: Path, identity: str, name: str, group: str, config: Mapping[str, Any]) -> None: ...
 
     def log(self, row: Mapping[str, float]) -> None: ...
 
@@ -49,9 +47,9 @@ class WandB:
 
     run: Any  # None before the start, and once it has failed
 
-    def start(self, folder: Path, name: str, group: str, config: Mapping[str, Any]) -> None:
+    def start(self, folder: Path, identity: str, name: str, group: str, config: Mapping[str, Any]) -> None:
         if os.environ.get("WANDB_MODE") != "disabled":
-            self._attempt(lambda: self._start(folder, name, group, config))
+            self._attempt(lambda: self._start(folder, identity, name, group, config))
 
     def log(self, row: Mapping[str, float]) -> None:
         if self.run is not None:
@@ -65,10 +63,10 @@ class WandB:
         if self.run is not None:
             self._attempt(lambda: self.run.finish())
 
-    def _start(self, folder: Path, name: str, group: str, config: Mapping[str, Any]) -> None:
+    def _start(self, folder: Path, identity: str, name: str, group: str, config: Mapping[str, Any]) -> None:
         for variable in ("DATA", "CACHE", "CONFIG", "ARTIFACT"):
             os.environ[f"WANDB_{variable}_DIR"] = str(folder / "wandb")
-        wandb, identity = _wandb(), sha256(f"{group}/{name}/{configs.digest(dict(config))}".encode())[:16]
+        wandb = _wandb()
         about: dict[str, Any] = {"project": self.project, "name": name, "group": group, "config": dict(config), "dir": folder}
         about |= {"id": identity, "resume": "allow"}
         about["settings"] = wandb.Settings(console="off", silent=True, init_timeout=60, reinit="finish_previous")

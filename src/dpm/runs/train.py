@@ -19,7 +19,7 @@ from dpm.facts import Scalar
 from dpm.runs import checkpoints, configs, parallel
 from dpm.runs.app import STOPPING
 from dpm.runs.folder import Metrics, Run, curve, locked, read_json, refuse_other_configuration, write_json
-from dpm.study.records import write_atomically
+from dpm.study.records import sha256, write_atomically
 from dpm.training import Learner, Plan, best_start, fit
 
 NEGLIGIBLE = 0.01  # share of the initial weights in the averaged ones
@@ -71,7 +71,9 @@ def _lead(run: Run, learner: Learner, data: Any, objective: Any) -> dict[str, An
         losses = _resume(run, learner)
         write_json(run.folder / "config.json", run.config)
         metrics = Metrics(run.folder / "metrics.jsonl", learner.step)
-        mirror.start(run.folder.absolute(), f"{run.variant or 'default'}/seed{run.seed}", run.name, run.config)
+        name = f"{run.variant or 'default'}/seed{run.seed}"
+        identity = sha256(f"{run.name}/{name}/{configs.digest(run.config)}".encode())[:16]
+        mirror.start(run.folder.absolute(), identity, name, run.name, run.config)
         try:
             for row in metrics.rows:  # of before a restart
                 mirror.log(shown(row))

@@ -17,7 +17,6 @@ from dpm.runs.folder import Run, read_json, refuse_other_configuration, weights_
 from dpm.study.records import sha256
 
 ABOUT = "dpm"  # one entry of a file of weights: of several, safetensors mixes the order, and with it the bytes
-COUNTS = ("examples", "validation_examples")  # of an evaluation
 
 
 @dataclass(frozen=True)
@@ -73,8 +72,7 @@ def refuse_weights_of_another(
 
     `config` is what defines the experiment that the file is of; files of before it was written have their schedule alone.
     """
-    theirs, ours = ({k: v for k, v in (c or {}).items() if k not in COUNTS} for c in (config, configs.essential(run.config)))
-    changed = configs.differences(theirs, ours) if config else []
+    changed = configs.differences(config, run.config) if config else []
     if changed:
         raise UserError(f"{path} holds weights of another configuration: {'; '.join(changed[:3])} (theirs -> asked for)")
     for key, own in reverse.named_buffers():
