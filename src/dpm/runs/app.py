@@ -28,7 +28,8 @@ def run(main: Callable[[], Any]) -> None:
         refuse_globs_of_values(sys.argv[1:])
         main()
     except (UserError, HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
-        fail(UserError(f"{error}; experiments: {', '.join(experiments())}") if "experiment" in str(error) else error)
+        unknown = any(text in str(error) for text in ("specify 'experiment'", "find 'experiment/"))
+        fail(UserError(f"{error}; experiments: {', '.join(experiments())}") if unknown else error)
     except OSError as error:
         fail(UserError(f"{error.strerror}: {error.filename}") if error.filename else error)
     except KeyboardInterrupt:
