@@ -429,6 +429,7 @@ def test_divergence_keeps_the_last_good_checkpoint(tmp_path: Path) -> None:
         (["trian.lr=1"], "trian.lr"),
         (["+typo=1"], "typo"),
         (["experiment=foo"], ROLL),
+        (["network=foo"], "Available options in 'network': convolutions_2015"),
         (["cell=glob(*)"], "cell=glob(*): glob() chooses among files, and conf/cell is no folder; list the values, cell=a,b"),
     ],
 )
@@ -437,6 +438,7 @@ def test_the_command_line_answers_a_mistake_with_one_line_and_status_2(command, 
     assert result.status == 2
     assert result.err.startswith("error: ")
     assert complaint in result.err
+    assert ("; experiments: " in result.err) == (arguments == ["experiment=foo"])
     assert one_line(result.err)
     assert list(tmp_path.iterdir()) == []
 

@@ -49,7 +49,8 @@ def run(main: Callable[[], Any], about: str = "", stopped: str = "nothing was wr
         refuse_globs_of_values(sys.argv[1:])
         main()
     except (UserError, HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
-        fail(UserError(f"{error}; experiments: {', '.join(experiments())}") if "experiment" in str(error) else error)
+        unknown = any(text in str(error) for text in ("specify 'experiment'", "find 'experiment/"))
+        fail(UserError(f"{error}; experiments: {', '.join(experiments())}") if unknown else error)
     except BrokenPipeError:  # whoever read our output has gone; nothing is left to say
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(128 + signal.SIGPIPE)

@@ -88,7 +88,7 @@ class Run:
         return reverse.to(self.config["device"])
 
     def evaluate(self, which: str, reverse: nn.Module, n: int, data: Any) -> Evaluation:
-        """All evaluators of the group `which` ("validation" or "evaluators") on their n examples."""
+        """All of `which` ("validation" or "evaluators") on their n examples."""
         x_0 = (data.validation(n) if which == "validation" else data.held_out(n)).to(self.config["device"])
         parts = [e(reverse.eval(), data, x_0, self.seed) for e in configs.build(self.config, which).values() if e]
         arrays = {key: array for part in parts for key, array in part.arrays.items()}
