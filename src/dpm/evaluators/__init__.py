@@ -8,6 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from dpm.data import Data
+from dpm.facts import Scalar
 from dpm.reverse import Reverse
 from dpm.study.records import Measurement
 
@@ -17,8 +18,11 @@ Arrays = Mapping[str, Array]
 
 @dataclass(frozen=True)
 class Evaluation:
+    """`budget` is what was spent on a model of the evaluator's own, where its numbers are about one."""
+
     measurements: tuple[Measurement, ...] = ()
     arrays: Arrays = field(default_factory=dict)
+    budget: Mapping[str, Scalar] | None = None
 
 
 class Evaluator(Protocol):

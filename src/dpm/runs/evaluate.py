@@ -1,18 +1,17 @@
 """An evaluation: trained weights, held-out examples, and the record of what was measured."""
 
 import json
-from collections.abc import Iterable
-from dataclasses import replace
 from typing import Any
 
 import safetensors.torch
 
+from dpm.evaluators import Evaluation
 from dpm.facts import Scalar, named
 from dpm.reverse import facts_of
 from dpm.runs import configs
 from dpm.runs.folder import Run, curve
 from dpm.runs.weights import ABOUT, Loaded, load_weights, rounded
-from dpm.study.records import Measurement, Record, provenance, save_arrays, write_atomically
+from dpm.study.records import Record, provenance, save_arrays, write_atomically
 
 KEPT = {True: "beside the record", False: "not kept"}
 
@@ -21,11 +20,12 @@ def evaluate(run: Run) -> Record:
     """Evaluate the weights of a run on held-out examples and write its record, arrays and weights below `results`."""
     (reverse, loaded, weights), data = prepared(run), configs.build(run.config, "data")
     evaluation = run.evaluate("evaluators", reverse, run.config["examples"], data)
-    record = recorded(run, reverse, data, loaded, evaluation.measurements, weights)
-    record = replace(record, provenance={**record.provenance, "weights": KEPT[run.config["keep"]]})
-    if run.config["keep"]:
+    record = recorded(run, reverse, data, loaded, evaluation, weights)
+    if run.config["keep"] and run.about_training:
         write_atomically(run.record.with_suffix(".safetensors"), weights)
-    save_arrays(run.record.with_suffix(".npz"), {**evaluation.arrays, **curve(run)})
+    arrays = {**evaluation.arrays, **(curve(run) if run.about_training else {})}
+    if arrays:
+        save_arrays(run.record.with_suffix(".npz"), arrays)
     record.save(run.record)
     print(f"{run.record} (weights: {loaded.source})")
     return record
@@ -40,20 +40,22 @@ def prepared(run: Run) -> tuple[Any, "Loaded", bytes]:
     return reverse.eval(), loaded, safetensors.torch.save(tensors, {ABOUT: json.dumps(about, sort_keys=True)})
 
 
-def recorded(
-    run: Run, reverse: Any, data: Any, loaded: "Loaded", measurements: Iterable[Measurement], weights: bytes, name: str = ""
-) -> Record:
-    """The record of these measurements: protocol and recipe are read off the data, the process, the objective and the budget.
+def recorded(run: Run, reverse: Any, data: Any, loaded: "Loaded", evaluation: Evaluation, weights: bytes) -> Record:
+    """Its record: protocol and recipe are read off the data, the process, the objective and the budget.
 
-    `name` is that of the experiment, where it is not the run's own.
+    Numbers with a recipe of their own are about another model: what the process means is no part of their protocol.
     """
     weighed = "ema" if run.config["averaged"] and run.plan.ema_decay > 0 else "last"
-    protocol = {**data.facts, **facts_of(reverse), "weights": weighed, "seed": run.seed}
+    of_data = {**data.facts, "seed": run.seed}
+    of_process = {**of_data, **facts_of(reverse), "weights": weighed}
     examples = data.held_out(run.config["examples"]).numpy().tobytes()
+    origin = provenance(configs.essential(run.config), examples, weights)
+    kept = KEPT[run.config["keep"]] if run.about_training else f"those of {run.name}"
     return Record(
-        *(name or run.name, run.seed, run.config["tier"], recipe(run, reverse, loaded), loaded.budget),
-        provenance(configs.essential(run.config), examples, weights),
-        tuple(m.with_protocol(protocol) for m in measurements),
+        *(run.config["recorded_as"], run.seed, run.config["tier"], recipe(run, reverse, loaded)),
+        loaded.budget if evaluation.budget is None else evaluation.budget,
+        {**origin, "weights": kept},
+        tuple(m.with_protocol(of_process if m.recipe is None else of_data) for m in evaluation.measurements),
     )
 
 

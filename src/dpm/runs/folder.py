@@ -29,6 +29,7 @@ from dpm.training import Plan
 
 CURVE = ("curve_step", "curve_K", "loss_step", "loss", "gradient_norm")
 BUILT = ("data", "reverse", "objective", "optimizer", "scheduler", "validation", "evaluators", "tracker")
+OF_EVALUATION = ("examples=", "sizes.")  # names the folder of a record, and not that of the training
 NAMED_ELSEWHERE = ("experiment", "seed")  # in a folder's path
 
 
@@ -73,9 +74,25 @@ class Run:
         known_device(self.config["device"])
         configs.known_keys(self.config["training"], {f.name for f in fields(Plan)})
         self.plan = Plan(**self.config["training"])
-        self.folder = Path(self.config["outputs"], self.name, self.variant, f"seed{self.seed}")
-        place = Path(self.name, self.variant, f"seed{self.seed}.json")
-        self.record, self.published = Path(self.config["results"]) / place, Path(self.config["published"]) / place
+        self.trained = variant([o for o in overrides if not o.lstrip("+~").startswith(OF_EVALUATION)], self.config)
+        self.folder = self._place("outputs", self.name, self.trained)
+        self.record = self._place("results", self.config["recorded_as"], self.variant).with_suffix(".json")
+
+    def _place(self, root: str, name: str, variant: str) -> Path:
+        return Path(self.config[root], name, variant, f"seed{self.seed}")
+
+    @property
+    def weights(self) -> Path:
+        """The file of weights where there is no run in `outputs`: beside your own record, or else the shipped one."""
+        own, published = (
+            self._place(root, self.name, self.trained).with_suffix(".safetensors") for root in ("results", "published")
+        )
+        return own if own.is_file() else published
+
+    @property
+    def about_training(self) -> bool:
+        """Whether its record is that of the trained experiment, and not of something that is done with its weights."""
+        return bool(self.config["recorded_as"] == self.name)
 
     @property
     def done(self) -> Path:
@@ -88,11 +105,16 @@ class Run:
         return reverse.to(self.config["device"])
 
     def evaluate(self, which: str, reverse: nn.Module, n: int, data: Any) -> Evaluation:
-        """All of `which` ("validation" or "evaluators") on their n examples."""
+        """All of `which` ("validation" or "evaluators") on their n examples.
+
+        What an experiment says of evaluators that were not chosen, claims for instance, builds none and is left out.
+        """
         x_0 = (data.validation(n) if which == "validation" else data.held_out(n)).to(self.config["device"])
-        parts = [e(reverse.eval(), data, x_0, self.seed) for e in configs.build(self.config, which).values() if e]
+        chosen = {key: node for key, node in self.config[which].items() if node and "_target_" in node}
+        parts = [e(reverse.eval(), data, x_0, self.seed) for e in configs.build({which: chosen}, which).values()]
         arrays = {key: array for part in parts for key, array in part.arrays.items()}
-        return Evaluation(tuple(m for part in parts for m in part.measurements), arrays)
+        budget = next((part.budget for part in parts if part.budget is not None), None)
+        return Evaluation(tuple(m for part in parts for m in part.measurements), arrays, budget)
 
 
 def known_device(name: str) -> torch.device:
@@ -135,18 +157,12 @@ class Metrics:
         return row
 
 
-def weights_of(run: Run) -> Path:
-    """The file of weights of a run that is not in `outputs`: beside your record, or else the shipped one."""
-    own = run.record.with_suffix(".safetensors")
-    return own if own.is_file() else run.published.with_suffix(".safetensors")
-
-
 def curve(run: Run) -> dict[str, Any]:
     """Validated bound, and mean loss and gradient norm of each interval, against the training step, from metrics.jsonl.
 
     Kept from the arrays beside the weights where there is no run.
     """
-    arrays, metrics = weights_of(run).with_suffix(".npz"), run.folder / "metrics.jsonl"
+    arrays, metrics = run.weights.with_suffix(".npz"), run.folder / "metrics.jsonl"
     if not metrics.is_file():
         old = dict(np.load(arrays)) if arrays.is_file() else {}
         return {key: old[key] for key in CURVE if key in old}

@@ -13,7 +13,7 @@ from dpm.errors import UserError
 from dpm.facts import Scalar
 from dpm.networks import diffusers_layout
 from dpm.runs import checkpoints, configs
-from dpm.runs.folder import Run, read_json, refuse_other_configuration, weights_of
+from dpm.runs.folder import Run, read_json, refuse_other_configuration
 from dpm.study.records import sha256
 
 ABOUT = "dpm"  # one entry of a file of weights: of several, safetensors mixes the order, and with it the bytes
@@ -35,7 +35,7 @@ def load_weights(run: Run, reverse: nn.Module) -> Loaded:
     by their folder.
     """
     given = run.config["weights"]
-    shipped = Path(given) if given else weights_of(run)
+    shipped = Path(given) if given else run.weights
     if given is None and run.done.is_file():
         refuse_other_configuration(run)
         state, complaints = checkpoints.load_newest(run.folder)

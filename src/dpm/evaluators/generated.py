@@ -1,0 +1,108 @@
+"""What the reverse process of 2020 makes on its way: Figures 6, 7, 9 and 10, samples, and their nearest training images."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dpm.data.images import DiscreteImages
+from dpm.errors import UserError
+from dpm.evaluators import Evaluation
+from dpm.evaluators.features import REAL_CIFAR10, InceptionScores, PatchDistance, Score, inception
+from dpm.evaluators.generation import Interpolation, Progressive, SharedLatents
+from dpm.evaluators.neighbours import neighbours
+from dpm.evaluators.patches import of_real_images
+from dpm.facts import Scalar
+from dpm.reverse import facts_of
+from dpm.reverse.gaussian import GaussianReverse
+from dpm.study.records import Measurement
+
+SHARES = (1.0, 0.75, 0.5, 0.25)  # of T, at which chains are stopped (Figure 7)
+EIGHTHS = [k / 8 for k in range(8, -1, -1)]  # of T, through which images are mixed (Figure 9)
+LAMBDAS = [k / 10 for k in range(11)]
+SETS = 5  # at least, of real images
+
+
+class Generated:
+    """Everything that a sampler of images is judged by, on `chains` chains of `steps` steps.
+
+    x_0-hat at `columns` times (Figures 6 and 10), of which `shown` chains are shown and `kept` samples are kept; `groups`
+    chains that are stopped and completed `completions` times (Figure 7); `pairs` of the held-out images that are mixed
+    (Figure 9); `neighbours` of the first `compared` samples among the training images (Figure 12). The quality of predicted
+    images is a distance between patches of `side` x `side`, beside sets of as many held-out images. FID and inception score
+    join it where `inception` names weights of the Inception network, as torch-fidelity has them; they take 50,000 chains.
+    `claims` maps "is", "fid" and "fid_test" to what the samples themselves answer.
+    """
+
+    def __init__(
+        self,
+        chains: int,
+        steps: int,
+        columns: int,
+        shown: int,
+        kept: int,
+        groups: int,
+        completions: int,
+        pairs: int,
+        neighbours: int,
+        compared: int,
+        side: int,
+        batch_size: int,
+        wrap: Callable[[Any], GaussianReverse],
+        inception: str | None = None,
+        claims: Mapping[str, str] | None = None,
+    ) -> None:
+        self.chains, self.steps, self.columns, self.shown, self.kept = chains, steps, columns, shown, kept
+        self.groups, self.completions, self.pairs = groups, completions, pairs
+        self.neighbours, self.compared, self.side, self.batch_size = neighbours, compared, side, batch_size
+        self.wrap, self.inception, self.claims = wrap, inception, dict(claims or {})
+        if unknown := self.claims.keys() - {"is", "fid", "fid_test"}:
+            raise UserError(f"samples answer claims as is, fid and fid_test, not as {', '.join(sorted(unknown))}")
+
+    def __call__(self, reverse: GaussianReverse, data: DiscreteImages, x_0: Tensor, seed: int) -> Evaluation:
+        T, test = len(reverse.process.schedule), data.test[: len(x_0)]
+        distance, of_network = PatchDistance(data.train, self.side), self.scores(data, x_0.device)
+        least, spread = floor(distance, test, self.chains)
+        of_test = [m.with_protocol({"source": "test_images"}) for score in of_network for m in score(torch.tensor(data.test))]
+        scores = [distance, *of_network]
+        evaluators = (
+            Progressive(self.chains, self.steps, self.columns, self.shown, self.batch_size, scores, self.wrap),
+            SharedLatents([round(share * T) for share in SHARES], self.groups, self.completions, self.steps, self.wrap),
+            Interpolation([round(share * T) for share in EIGHTHS], LAMBDAS, self.pairs, self.steps, self.wrap),
+        )
+        parts = [evaluator(reverse, data, x_0[: 2 * self.pairs], seed) for evaluator in evaluators]
+        samples = parts[0].arrays["samples"]
+        first = torch.from_numpy(samples[: self.compared])
+        parts.append(neighbours(first, test, data.train, self.neighbours, self.shown))
+        rows = [least, *of_test, *(m for part in parts for m in part.measurements)]
+        arrays = {key: array for part in parts for key, array in part.arrays.items()}
+        about = facts_of(self.wrap(reverse))
+        answered = tuple(self.answering(m.with_protocol(about), T) for m in rows)
+        return Evaluation(answered, {**arrays, "samples": samples[: self.kept], "patch_distance_floor": spread})
+
+    def scores(self, data: DiscreteImages, device: torch.device) -> list[Score]:
+        """FID and IS, calibrated on real images, where there are weights for them."""
+        if self.inception is None:
+            return []
+        network, whole = inception(Path(self.inception), str(device)), np.concatenate([data.train, data.kept])
+        about = "inception_2015", whole, data.test, self.chains, self.batch_size, REAL_CIFAR10
+        return [InceptionScores(network, *about)]
+
+    def answering(self, m: Measurement, T: int) -> Measurement:
+        """Of the samples themselves, the last column: their inception score, FID, and FID against test images answer claims."""
+        last: dict[str, Scalar] = {"source": "samples", "reverse_step": T}
+        names = {"inception_score": "is", "fid": "fid" if m.protocol.get("statistics") == "train" else "fid_test"}
+        return replace(m, claim=self.claims.get(names.get(m.quantity, ""))) if last.items() <= m.protocol.items() else m
+
+
+def floor(distance: PatchDistance, test: np.ndarray, n: int) -> tuple[Measurement, np.ndarray]:
+    """The distance of n test images, or fewer, from `SETS` disjoint sets at least: with its error, and with their deviation."""
+    n = min(n, len(test) // SETS)
+    row = of_real_images(distance, test, n)
+    assert row.stderr is not None
+    return row, np.array([row.value, row.stderr * math.sqrt(float(row.protocol["sets"]))])
