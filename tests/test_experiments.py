@@ -122,6 +122,32 @@ def test_an_experiment_trains_and_leaves_a_record(tmp_path: Path, experiment: st
         assert arrays["curve_step"].tolist() == [2]
 
 
+DONE_WITH = {  # a trained experiment
+    "fewer_steps": ("ho_2020/cifar10_bound", "T=30"),
+    "generation": ("ho_2020/cifar10_bound", "T=30"),
+    "estimators": ("ho_2020/cifar10_bound", "T=30"),
+    "mcgsm": ("sohl_dickstein_2015/dead_leaves",),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("evaluators", DONE_WITH)
+def test_what_is_done_with_trained_weights_has_a_record_of_its_own(tmp_path: Path, evaluators: str) -> None:
+    experiment, *line = DONE_WITH[evaluators]
+    line += [*TINY, *smaller("reverse.network", composed(experiment).reverse.network)]
+    train(test_runs.configured(tmp_path, *line, experiment=experiment))
+    run = test_runs.configured(tmp_path, *line, f"evaluators={evaluators}", experiment=experiment, verb="evaluate")
+    record = evaluate(run)
+    assert record == Record.load(run.record)
+    assert record.experiment == run.config["recorded_as"] != experiment
+    assert run.record.is_relative_to(tmp_path / "results" / record.experiment)
+    assert not run.record.with_suffix(".safetensors").exists()
+    assert record.provenance["weights"] == f"those of {experiment}"
+    for m in record.measurements:
+        assert np.isfinite([m.value, m.stderr or 0.0]).all(), m
+        assert ("T" in m.protocol) == (evaluators != "mcgsm" or m.quantity == "gain_over_mcgsm")
+
+
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_an_experiment_has_every_tier_and_says_what_it_is(tmp_path: Path, experiment: str) -> None:
     tiers = test_runs.configured(tmp_path, experiment=experiment).config["tiers"]
@@ -143,7 +169,8 @@ def test_shipped_weights_are_small(tmp_path: Path, experiment: str) -> None:
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
 def test_an_option_composes_and_builds(tmp_path: Path, group: str, option: str) -> None:
     """Every option in an experiment that has it: all parts are built, and fit each other."""
-    experiment, *where = (own_data(tmp_path) if group == "data" else {}).get(option, (an_experiment_with(group, option),))
+    special = own_data(tmp_path) if group == "data" else DONE_WITH
+    experiment, *where = special.get(option, (an_experiment_with(group, option),))
     run = test_runs.configured(tmp_path, f"{group}={option}", *where, experiment=experiment)
     for key in BUILT:
         assert configs.build(run.config, key) is not None

@@ -1,27 +1,31 @@
 """The power law through runs of several budgets: exact laws, a general optimizer, the linear limit, and coverage."""
 
 import math
-import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import scipy.optimize
 import scipy.stats
+import torch
 
+from dpm import schedules
 from dpm.errors import UserError
-from dpm.figures import load_arrays, render
+from dpm.evaluators import Evaluation
+from dpm.evaluators.against_budget import AgainstBudget
+from dpm.figures import render
 from dpm.figures.budget import against_budget
+from dpm.processes.gaussian import GaussianDiffusion
 from dpm.study.claims import Claim, Tolerance, load_claims
 from dpm.study.extrapolation import Extrapolation, PowerLaw, of_long_runs, spread
 from dpm.study.records import Measurement, Record
 from dpm.study.results import selected
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "benchmarks"))
-import budget  # noqa: E402 (no package)
-
+WHOLE = "ho_2020/cifar10_bound"
 STEPS = np.array([375.0, 750.0, 1500.0, 6000.0])
 LAWS = [PowerLaw(3.55, 0.22, 0.6, 6000.0), PowerLaw(3.3, 0.47, 0.25, 6000.0), PowerLaw(0.0, 3.7, 0.1, 6000.0)]
 LARGER = (60_000.0, 8e6, math.inf)
@@ -250,17 +254,23 @@ def results(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def measured(root: Path, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> Record:
-    monkeypatch.setattr(sys, "argv", ["benchmarks/budget.py", "--results", str(root), *arguments])
-    budget.main()
-    return Record.load(root / "ho_2020" / "cifar10_bound_budget" / "seed0.json")
+def measured(root: Path, whole: str = WHOLE, stated: float | None = None) -> Evaluation:
+    claims, claim = str(ROOT / "conf" / "claims"), "ho_2020/table1/bound/nll"
+    evaluator = AgainstBudget(str(root), whole, f"{whole}_shares/*", claims, claim, 800_000, 128, stated)
+    process = GaussianDiffusion(schedules.linear(1000, 1e-4, 0.02))
+    return evaluator(SimpleNamespace(process=process), None, torch.zeros(2, 3), 0)
 
 
-def test_the_benchmark_writes_what_the_law_says(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    record = measured(results, monkeypatch)
+def written(root: Path, **settings: Any) -> tuple[Record, dict[str, np.ndarray]]:
+    """As a record, and the arrays as they are read."""
+    found = measured(root, **settings)
+    return Record(WHOLE, 0, "laptop", {}, dict(found.budget or {}), {}, found.measurements), dict(found.arrays)
+
+
+def test_the_evaluator_measures_what_the_law_says(results: Path) -> None:
+    record, arrays = written(results)
     assert record.budget == {"steps": 3 * 375 + 1500 + 6000, "examples": 64 * 8625, "seconds": 7762.5, "device": "cpu"}
     C = 64 * np.array([6000.0, 1500.0, 375.0, 375.0, 375.0])
-    arrays = load_arrays(results / "ho_2020" / "cifar10_bound_budget" / "seed0.npz")
     assert np.array_equal(arrays["run_examples"], C)
     L = arrays["run_bound"]
     error = float(np.std(L[2:], ddof=1))
@@ -289,15 +299,14 @@ def test_the_benchmark_writes_what_the_law_says(results: Path, monkeypatch: pyte
     assert all(m.claim is None for m in record.measurements)
 
 
-def test_the_benchmark_leaves_short_runs_out_but_shows_them(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_evaluator_leaves_short_runs_out_but_shows_them(results: Path) -> None:
     """Sixteenths off the law of an eighth, a quarter, a half and all: the law is that of four runs, the spread is theirs."""
     shares = "ho_2020/cifar10_bound_shares"
     for name, steps in (("eighth", 750), ("half", 3000)):
         result(shares, f"{shares}/share={name}", steps, 0, float(LAWS[0](np.array(float(steps)))), results)
     for seed in range(3):
         result(shares, f"{shares}/share=sixteenth", 375, seed, 6 + 0.004 * seed, results)
-    record = measured(results, monkeypatch)
-    arrays = load_arrays(results / "ho_2020" / "cifar10_bound_budget" / "seed0.npz")
+    record, arrays = written(results)
     assert len(arrays["run_examples"]) == 7
     assert arrays["curve_examples"][0] == pytest.approx(64 * 750)
     (m,) = selected([record], "nll_spread", {"n_runs": 4, "n_shorter_runs_left_out": 3})
@@ -308,16 +317,16 @@ def test_the_benchmark_leaves_short_runs_out_but_shows_them(results: Path, monke
     assert [x.tolist() for x in hollow] == [[64 * 375.0] * 3]
 
 
-def test_a_spread_can_be_stated_and_must_be_without_seeds(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_spread_can_be_stated_and_must_be_without_seeds(results: Path) -> None:
     for seed in (1, 2):
         (results / "ho_2020" / "cifar10_bound_shares" / "share=sixteenth" / f"seed{seed}.json").unlink()
     with pytest.raises(UserError, match="no budget has runs of two seeds"):
-        measured(results, monkeypatch)
-    record = measured(results, monkeypatch, "--spread", "0.006")
+        measured(results)
+    record, _ = written(results, stated=0.006)
     (m,) = selected([record], "nll_spread", {"spread_from": "stated"})
     assert m.value == pytest.approx(math.hypot(0.006, 0.0025), abs=6e-5)
     with pytest.raises(UserError, match="no records of ho_2020/other"):
-        measured(results, monkeypatch, "--experiment", "ho_2020/other")
+        measured(results, whole="ho_2020/other")
 
 
 def test_the_figure_shows_runs_law_and_interval() -> None:

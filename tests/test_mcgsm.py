@@ -9,7 +9,10 @@ from scipy.stats import kstest
 from torch import Tensor
 
 from dpm.baselines.mcgsm import MCGSM, MCGSMImages, fit
+from dpm.data.images import StandardizedImages
 from dpm.errors import UserError
+from dpm.evaluators import mcgsm
+from dpm.study.records import Measurement, Record, standard_error
 
 ROW, COLUMN = 0.9, 0.6  # correlations of neighbours in the autoregressive images
 
@@ -253,3 +256,74 @@ def test_an_mcgsm_of_nothing_is_refused(change: dict[str, int]) -> None:
 def test_a_neighbourhood_of_nothing_is_refused() -> None:
     with pytest.raises(UserError, match="reach = 0"):
         MCGSMImages(0, 1, 1, 1)
+
+
+# --- as an evaluator ------------------------------------------------------------------------------------------------------
+
+RECIPE = {"network": "MultiScale"}
+
+
+def bound_record(K: float, stderr: float) -> Record:
+    about = {"data": "leaves", "split": "test", "edges": "entropy", "T": 1000}
+    rows = (Measurement("log_likelihood_bound", K, stderr, 100, "bits/pixel", about),)
+    return Record("leaves", 0, "laptop", RECIPE, {}, {}, rows)
+
+
+def check_the_error_of_a_difference_has_both() -> None:
+    whole = Measurement("log_likelihood", 1.2, 0.4, 100, "bits/pixel", {})
+    difference = mcgsm.gain(bound_record(1.5, 0.3), whole, "a claim")
+    assert difference.value == pytest.approx(0.3)
+    assert difference.stderr == pytest.approx(0.5)
+    assert (difference.claim, difference.recipe) == ("a claim", RECIPE)
+
+
+def check_patches_of_an_image_are_not_independent() -> None:
+    """The same images cut into more and more patches that say the same: the error stays that of the images."""
+    images = torch.randn(30, dtype=torch.float64)
+    for patches in (1, 4, 16):
+        values = images.repeat_interleave(patches)[:, None].expand(-1, 5)
+        error, n = mcgsm.of_images(values, patches)
+        assert error == pytest.approx(standard_error(images.numpy()))
+        assert n == 30
+
+
+def test_the_error_of_a_difference_has_both() -> None:
+    check_the_error_of_a_difference_has_both()
+
+
+def test_patches_of_an_image_are_not_independent() -> None:
+    check_patches_of_an_image_are_not_independent()
+
+
+def evaluator(root, **changes) -> mcgsm.FittedMCGSM:
+    small = {"reach": 1, "components": 2, "scales": 2, "features": 4, "steps": 20, "batch_size": 64, "rate": 0.02}
+    about = {"noise": 8.0, "results": str(root), "against": {"leaves": "a claim", "others": None}, "claim": "the paper's"}
+    return mcgsm.FittedMCGSM(**{**small, **about, **changes})
+
+
+def test_the_evaluator_measures_whole_patches_beside_the_records_there_are(tmp_path) -> None:
+    grey = np.random.default_rng(0).normal(128, 20, (12, 1, 16, 16)).astype(np.float32)
+    data = StandardizedImages(lambda folder: (grey[:8], grey[8:]), 2, 8, 0)
+    bound_record(1.5, 0.3).save(tmp_path / "leaves" / "seed0.json")
+    x_0 = data.held_out(16)
+    found = evaluator(tmp_path)(None, data, x_0, 0)  # no diffusion model has a part in it
+    whole, inner, gain, kept, _, parameters = found.measurements
+    images, _ = evaluator(tmp_path).fitted(data.training(), 0)
+    log_p = mcgsm.bits(images, x_0)
+    assert whole.value == pytest.approx(float(log_p.mean()))
+    assert whole.stderr == pytest.approx(standard_error(np.array([part.mean() for part in log_p.flatten(1).split(4)])))
+    assert (whole.claim, inner.claim, kept.claim) == ("the paper's", None, None)
+    assert (whole.protocol["pixels"], inner.protocol["pixels"]) == ("all", "with_all_neighbours")
+    assert (kept.protocol["split"], kept.n, whole.n) == ("validation", 8, 16)
+    assert whole.ceiling == pytest.approx(-math.log2(8.0 / data.std) - math.log2(2 * math.pi * math.e) / 2)
+    assert (gain.value, gain.claim) == (pytest.approx(1.5 - whole.value), "a claim")
+    assert parameters.value == sum(p.numel() for p in images.inside.parameters())
+    assert found.budget["steps"] == 40
+    assert whole.recipe["components"] == 2
+    assert found.arrays["mcgsm"].shape == (1, 16, 16)
+
+
+@pytest.mark.parametrize("change", [{"noise": 0.0}, {"steps": 0}])
+def test_an_evaluation_of_nothing_is_refused(tmp_path, change) -> None:
+    with pytest.raises(UserError, match="noise > 0 and a step at least"):
+        evaluator(tmp_path, **change)

@@ -18,6 +18,7 @@ import test_decoders
 import test_evaluators
 import test_gaussian
 import test_images
+import test_mcgsm
 import test_objectives
 import test_runs
 import test_sampled
@@ -31,7 +32,8 @@ from dpm import bound, schedules, variances
 from dpm.bound import Bound, Edges, transition
 from dpm.data.images import StandardizedImages
 from dpm.decoders import DiscretizedNormal
-from dpm.evaluators import sampled
+from dpm.evaluators import mcgsm, sampled
+from dpm.evaluators.bound import Terms, all_terms
 from dpm.evaluators.sampled import LinearError
 from dpm.objectives import one_term
 from dpm.objectives.one_term import OneTerm
@@ -40,10 +42,12 @@ from dpm.processes.gaussian import GaussianDiffusion, normal
 from dpm.reverse import Reverse
 from dpm.runs import checkpoints
 from dpm.samplers import ancestral
+from dpm.study.records import Measurement, Record, standard_error
 from dpm.times import stratified
 
 REAL = {name: getattr(bound, name) for name in ("bound", "entropy_edges", "stationary_edges", "decoder_edges")}
 LOAD_NEWEST, ANCESTRAL, EPSILON_X_0 = checkpoints.load_newest, ancestral.ancestral, Epsilon.x_0
+GAIN = mcgsm.gain
 TERM, VISIT, DIVERGENCE = bound.term, sampled.visit, bound.divergence
 
 
@@ -174,6 +178,20 @@ def evaluation_uses_the_average() -> None:
         test_runs.check_evaluation_uses_the_average(Path(root))
 
 
+def with_an_error_of_draws(reverse: Reverse, x_0: Tensor, draws: int, *rest: Any) -> Terms:
+    terms = all_terms(reverse, x_0, draws, *rest)
+    return replace(terms, stderr=terms.stderr / draws**0.5)
+
+
+def with_one_error(diffusion: Record, whole: Measurement, claim: str | None = None) -> Measurement:
+    (K,) = diffusion.measurements
+    return replace(GAIN(diffusion, whole, claim), stderr=K.stderr)
+
+
+def of_patches(values: Tensor, patches_per_image: int) -> tuple[float, int]:
+    return standard_error(values.mean(1).numpy()), len(values) // patches_per_image
+
+
 unbiased, honest = test_objectives.check_one_term_is_unbiased, test_objectives.check_the_reported_error_is_honest
 
 
@@ -258,6 +276,21 @@ MUTANTS = [
         divergence_from_data_without_noise,
         test_evaluators.check_the_bound_of_uniform_bytes_is_8_bits,
     ),
+    Mutant(
+        "an error divided by the root of the draws",
+        test_evaluators,
+        "all_terms",
+        with_an_error_of_draws,
+        test_evaluators.check_the_error_of_a_term_is_that_of_the_examples,
+    ),
+    Mutant(
+        "the error of a difference from one of both",
+        mcgsm,
+        "gain",
+        with_one_error,
+        test_mcgsm.check_the_error_of_a_difference_has_both,
+    ),
+    Mutant("an error per patch", mcgsm, "of_images", of_patches, test_mcgsm.check_patches_of_an_image_are_not_independent),
     Mutant("examples that meet", bound, "kl_divergence", mean_over_the_batch, test_bound.check_examples_do_not_meet),
 ]
 
