@@ -29,7 +29,7 @@ reproduce: .venv/.stamp  ## train, evaluate, write the report, and compare: pape
 	@if $(BIN)/python experiments/download.py cifar10 --check; then $(MAKE) --no-print-directory cifar10; fi
 	$(BIN)/python experiments/report.py
 
-swiss_roll binary_heartbeat: .venv/.stamp  # seed 0 is trained here, the others are evaluated from their shipped weights
+swiss_roll binary_heartbeat: .venv/.stamp  # seed 0 is trained here, the other rolls are evaluated from their shipped weights
 	$(BIN)/python experiments/train.py experiment=sohl_dickstein_2015/$@ seed=0
 	$(BIN)/python experiments/evaluate.py -m results=$(RESULTS) experiment=sohl_dickstein_2015/$@ seed=$(SEEDS)
 
