@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import helpers
 import pytest
-import test_runs
-from test_runs import ROOT, TINY, configured, final_state, metrics, the_folder
+from helpers import ROOT, TINY, configured, final_state, metrics, the_folder
 
 from dpm.evaluators.bound import AllTerms
 from dpm.runs import app, checkpoints
@@ -58,7 +58,7 @@ def test_what_a_terminal_cannot_show_is_spelled() -> None:
 def test_a_reader_that_goes_away_does_not_end_a_training(tmp_path: Path) -> None:
     read, write = os.pipe()
     os.close(read)
-    line = [*test_runs.command_line(tmp_path), *TINY]
+    line = [*helpers.command_line(tmp_path), *TINY]
     command = [sys.executable, "experiments/train.py", *line]
     done = subprocess.run(command, cwd=ROOT, stdout=write, stderr=subprocess.PIPE, text=True)
     os.close(write)

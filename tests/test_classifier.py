@@ -6,10 +6,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import helpers
 import numpy as np
 import pytest
 import safetensors.torch
-import test_runs
 import torch
 from test_parzen import MEAN, STD, Exact, Grey, T
 from torch import Tensor
@@ -253,13 +253,13 @@ def test_the_entrypoint_writes_what_the_experiment_reads(tmp_path: Path, monkeyp
     images, labels = digits(10_300, 5)
     monkeypatch.setattr(files, "mnist", lambda folder: (images[:10_200], images[10_200:]))
     monkeypatch.setattr(files, "mnist_labels", lambda folder: (labels[:10_200], labels[10_200:]))
-    run = test_runs.configured(tmp_path, "tier=laptop", experiment="ho_2020/mnist_samples", verb="evaluate")
+    run = helpers.configured(tmp_path, "tier=laptop", experiment="ho_2020/mnist_samples", verb="evaluate")
     with pytest.raises(UserError, match=r"no classifier at .*: train it first by `python experiments/classifier\.py`") as error:
         configs.build(run.config, "evaluators")
     assert "\n" not in str(error.value)
     settings = ["--steps=20", "--batch-size=32", "--threads=1", f"--results={run.config['results']}"]
     monkeypatch.setattr(sys, "argv", ["experiments/classifier.py", *settings])
-    runpy.run_path(str(test_runs.ROOT / "experiments" / "classifier.py"), run_name="__main__")
+    runpy.run_path(str(helpers.ROOT / "experiments" / "classifier.py"), run_name="__main__")
     path = Path(run.config["results"], "ho_2020", "mnist_classifier", "seed0.json")
     record, model = Record.load(path), load(path.with_suffix(".safetensors"))
     (test,) = record.measurements
@@ -275,7 +275,7 @@ def test_it_is_trained_on_what_the_diffusion_model_is_trained_on(monkeypatch: py
     images = np.arange(10_004, dtype=np.int64).astype(np.uint8)[:, None, None, None].repeat(28, 2).repeat(28, 3)
     monkeypatch.setattr(files, "mnist", lambda folder: (images, images[:5]))
     monkeypatch.setattr(files, "mnist_labels", lambda folder: (np.arange(10_004), np.arange(5)))
-    module = runpy.run_path(str(test_runs.ROOT / "experiments" / "classifier.py"))
+    module = runpy.run_path(str(helpers.ROOT / "experiments" / "classifier.py"))
     seen: list[tuple[np.ndarray, np.ndarray]] = []
     monkeypatch.setitem(module["train"].__globals__, "fit", lambda model, *rest: seen.append(rest[:2]) or iter(()))
     settings = {"seed": 0, "steps": 1, "batch_size": 1, "rate": 1.0, "threads": 1}

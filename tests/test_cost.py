@@ -5,8 +5,8 @@ import math
 import sys
 from pathlib import Path
 
+import helpers
 import pytest
-import test_runs
 import torch
 from matplotlib.figure import Figure
 from torch import nn
@@ -238,7 +238,7 @@ def test_a_library_that_is_not_there_is_one_line(module: str, network, monkeypat
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(UserError, match=rf"{module}.*: pip install -c requirements\.lock -e") as error:
         network()
-    assert test_runs.one_line(str(error.value))
+    assert helpers.one_line(str(error.value))
 
 
 @pytest.mark.parametrize("arguments", [["--rounds", "0"], ["--batch-size", "0"], ["--rounds", "many"]])
@@ -246,4 +246,4 @@ def test_a_bad_command_line_is_one_line(arguments: list[str], monkeypatch, capsy
     monkeypatch.setattr(sys, "argv", ["cost.py", *arguments])
     with pytest.raises((SystemExit, UserError)) as error:
         cost.main()
-    assert test_runs.one_line(str(error.value) if isinstance(error.value, UserError) else capsys.readouterr().err.strip())
+    assert helpers.one_line(str(error.value) if isinstance(error.value, UserError) else capsys.readouterr().err.strip())

@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import helpers
 import numpy as np
 import pytest
 import safetensors.torch
-import test_runs
 import torch
 from torch import Tensor, nn
 
@@ -112,7 +112,7 @@ def loaded(path: Path, arguments: dict[str, Any] = SMALL) -> UNet:
 
 def evaluation(root: Path, weights: Path, *overrides: str) -> Run:
     line = [*ON_THE_COMMAND_LINE, "reverse.network.precision=float32", f"weights={weights}", *overrides]
-    return test_runs.configured(root, *line, experiment=SIMPLE, verb="evaluate")
+    return helpers.configured(root, *line, experiment=SIMPLE, verb="evaluate")
 
 
 # The same function
@@ -188,7 +188,7 @@ def test_the_first_key_that_does_not_fit_is_named(folder: Path, change: Callable
         loaded(folder)
     assert complaint in str(caught.value)
     assert f"{folder} does not fit this configuration" in str(caught.value)
-    assert test_runs.one_line(str(caught.value))
+    assert helpers.one_line(str(caught.value))
 
 
 def test_weights_of_another_size_are_refused(folder: Path) -> None:
@@ -265,7 +265,7 @@ def test_a_damaged_file_is_one_line_and_runs_nothing(tmp_path: Path, name: str, 
     (tmp_path / "config.json").write_text(json.dumps(RELEASED))
     with pytest.raises(UserError, match=f"{name} is no ") as caught:
         diffusers_layout.load(tmp_path)
-    assert test_runs.one_line(str(caught.value))
+    assert helpers.one_line(str(caught.value))
     assert not (tmp_path / "ran").exists()
 
 
@@ -313,7 +313,7 @@ def test_our_own_file_is_not_taken_for_a_released_one(tmp_path: Path) -> None:
 
 
 def test_an_experiment_without_a_u_net_refuses_them(tmp_path: Path, folder: Path) -> None:
-    run = test_runs.configured(tmp_path, f"weights={folder}", verb="evaluate")
+    run = helpers.configured(tmp_path, f"weights={folder}", verb="evaluate")
     with pytest.raises(UserError, match=f"this experiment has none; try {SIMPLE}"):
         load_weights(run, run.reverse())
 
@@ -327,7 +327,7 @@ def test_evaluated_they_leave_a_record_about_the_papers_number(tmp_path: Path, f
         assert record.budget == {}
         (m,) = (m for m in record.measurements if m.quantity == "nll_bound")
         assert m.claim is not None
-        claim = load_claims(test_runs.ROOT / "conf/claims")[m.claim]
+        claim = load_claims(helpers.ROOT / "conf/claims")[m.claim]
         assert (claim.id, claim.value) == ("ho_2020/table1/simple/nll", 3.75)
         assert (m.protocol["weights"], m.protocol["data"], m.facts["released"]) == (weights, "<lambda>", "released")
         named = {**m.recipe, "released": "ddpm-ema-cifar10-32"}  # the published folder, on the published images

@@ -5,10 +5,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import helpers
 import numpy as np
 import pytest
 import skimage.io
-import test_runs
 import torch
 import yaml
 from hydra import compose, initialize_config_dir
@@ -25,7 +25,7 @@ from dpm.runs.weights import rounded
 from dpm.study.claims import load_claims, verdict
 from dpm.study.records import Record
 
-CONF = test_runs.ROOT / "conf"
+CONF = helpers.ROOT / "conf"
 EXPERIMENTS = sorted(str(path.relative_to(CONF / "experiment").with_suffix("")) for path in CONF.glob("experiment/**/*.yaml"))
 GROUPS = ("data", "network", "evaluators", "tracker")
 OPTIONS = [(group, path.stem) for group in GROUPS for path in sorted((CONF / group).glob("*.yaml"))]
@@ -49,7 +49,7 @@ def composed(experiment: str, *overrides: str) -> DictConfig:
 def an_experiment_with(group: str, option: str) -> str:
     """One that is composed of this option; the Swiss roll for an option that no experiment has."""
     uses = (name for name in EXPERIMENTS if composed(name).hydra.runtime.choices[group] == option)
-    return next(uses, test_runs.ROLL)
+    return next(uses, helpers.ROLL)
 
 
 def own_data(root: Path) -> dict[str, tuple[str, ...]]:
@@ -60,7 +60,7 @@ def own_data(root: Path) -> dict[str, tuple[str, ...]]:
         skimage.io.imsave(root / f"{index}.png", image, check_contrast=False)
     kept = ("data.n_validation=4", "data.n_held_out=4")
     return {
-        "points": (test_runs.ROLL, f"data.path={root}/points.npy", *kept),
+        "points": (helpers.ROLL, f"data.path={root}/points.npy", *kept),
         "image_folder": (
             *("ho_2020/cifar10_bound", f"data.source.path={root}", "data.source.n_test=4", "data.n_validation=4"),
         ),
@@ -104,7 +104,7 @@ def test_an_experiment_trains_and_leaves_a_record(tmp_path: Path, experiment: st
     config = composed(experiment, "tier=smoke")
     every_term_of_images = "side" in config.data and "draws" in config.evaluators.bound
     line = [*TINY, *smaller("reverse.network", config.reverse.network), *(["T=30"] if every_term_of_images else [])]
-    run, verb = (test_runs.configured(tmp_path, *line, experiment=experiment, verb=verb) for verb in ("train", "evaluate"))
+    run, verb = (helpers.configured(tmp_path, *line, experiment=experiment, verb=verb) for verb in ("train", "evaluate"))
     assert run.name == experiment
     done = train(run)
     record = evaluate(verb)
@@ -135,8 +135,8 @@ DONE_WITH = {  # a trained experiment
 def test_what_is_done_with_trained_weights_has_a_record_of_its_own(tmp_path: Path, evaluators: str) -> None:
     experiment, *line = DONE_WITH[evaluators]
     line += [*TINY, *smaller("reverse.network", composed(experiment).reverse.network)]
-    train(test_runs.configured(tmp_path, *line, experiment=experiment))
-    run = test_runs.configured(tmp_path, *line, f"evaluators={evaluators}", experiment=experiment, verb="evaluate")
+    train(helpers.configured(tmp_path, *line, experiment=experiment))
+    run = helpers.configured(tmp_path, *line, f"evaluators={evaluators}", experiment=experiment, verb="evaluate")
     record = evaluate(run)
     assert record == Record.load(run.record)
     assert record.experiment == run.config["recorded_as"] != experiment
@@ -150,7 +150,7 @@ def test_what_is_done_with_trained_weights_has_a_record_of_its_own(tmp_path: Pat
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_an_experiment_has_every_tier_and_says_what_it_is(tmp_path: Path, experiment: str) -> None:
-    tiers = test_runs.configured(tmp_path, experiment=experiment).config["tiers"]
+    tiers = helpers.configured(tmp_path, experiment=experiment).config["tiers"]
     assert tiers.keys() == {"smoke", "laptop", "paper"}
     assert tiers["smoke"].keys() == tiers["laptop"].keys() == tiers["paper"].keys()
     assert tiers["smoke"]["steps"] < tiers["laptop"]["steps"] <= tiers["paper"]["steps"]
@@ -162,7 +162,7 @@ def test_an_experiment_has_every_tier_and_says_what_it_is(tmp_path: Path, experi
 @pytest.mark.parametrize("experiment", SHIPPED)
 def test_shipped_weights_are_small(tmp_path: Path, experiment: str) -> None:
     """Below 8 MB at the configured sizes and in the precision that is shipped: results stay a part of the repository."""
-    run = test_runs.configured(tmp_path, experiment=experiment)
+    run = helpers.configured(tmp_path, experiment=experiment)
     assert sum(tensor.nbytes for tensor in rounded(run.reverse(), run.config["shipped"]).values()) < 8e6
 
 
@@ -171,7 +171,7 @@ def test_an_option_composes_and_builds(tmp_path: Path, group: str, option: str) 
     """Every option in an experiment that has it: all parts are built, and fit each other."""
     special = own_data(tmp_path) if group == "data" else DONE_WITH
     experiment, *where = special.get(option, (an_experiment_with(group, option),))
-    run = test_runs.configured(tmp_path, f"{group}={option}", *where, experiment=experiment)
+    run = helpers.configured(tmp_path, f"{group}={option}", *where, experiment=experiment)
     for key in BUILT:
         assert configs.build(run.config, key) is not None
     x_t, t = configs.build(run.config, "data").held_out(3), torch.full((3,), 5)

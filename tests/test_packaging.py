@@ -154,3 +154,13 @@ def test_no_tracked_file_names_a_folder_of_one_machine():
     home = re.compile(r"(?<![\w.])/(?:home|root|work|Users)/\w")
     found = [f"{name}: {match.group()}" for name, text in tracked_texts() for match in home.finditer(text)]
     assert not found, "absolute paths of one machine, make them relative: " + ", ".join(found)
+
+
+def test_what_git_tracks_stays_small():
+    """A clone is a short download: weights that train again in minutes, or that no command needs, are not kept."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip("no git checkout")
+    sizes = {name: (ROOT / name).stat().st_size for name in listed.stdout.split("\0") if (ROOT / name).is_file()}
+    largest = sorted(sizes, key=sizes.__getitem__)[-5:]
+    assert sum(sizes.values()) <= 48 * 2**20, f"the largest: {', '.join(largest)}"

@@ -3,9 +3,9 @@
 import math
 from pathlib import Path
 
+import helpers
 import numpy as np
 import pytest
-import test_runs
 import torch
 import yaml
 from torch import Tensor, nn
@@ -35,7 +35,7 @@ from dpm.study.records import Record
 from dpm.variances import FixedLarge
 
 EXPERIMENT = "ho_2020/table2"
-CELLS = sorted(yaml.safe_load((test_runs.ROOT / "conf" / "experiment" / f"{EXPERIMENT}.yaml").read_text())["cells"])
+CELLS = sorted(yaml.safe_load((helpers.ROOT / "conf" / "experiment" / f"{EXPERIMENT}.yaml").read_text())["cells"])
 TINY = ["training={steps:2,batch_size:4,log_every:1,validate_every:2}", "validation_examples=20", "examples=20"]
 VARIED = {
     "reverse.prediction._target_": ("mean", "epsilon"),
@@ -46,7 +46,7 @@ VARIED = {
 
 
 def configured(root: Path, cell: str, *overrides: str, verb: str = "train") -> Run:
-    return test_runs.configured(root, f"cell={cell}", *overrides, experiment=EXPERIMENT, verb=verb)
+    return helpers.configured(root, f"cell={cell}", *overrides, experiment=EXPERIMENT, verb=verb)
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ import types
 from pathlib import Path
 from typing import Any
 
+import helpers
 import pytest
-import test_runs
 import torch
 
 from dpm.errors import UserError
@@ -102,7 +102,7 @@ def test_whatever_fails_in_the_mirror_costs_one_warning_and_not_the_run(
     service: Service, tmp_path: Path, capsys, fails
 ) -> None:
     service.fails = fails
-    done = train(test_runs.configured(tmp_path, *test_runs.TINY, "tracker=offline"))
+    done = train(helpers.configured(tmp_path, *helpers.TINY, "tracker=offline"))
     assert done["budget"]["steps"] == 4
     (warning,) = [line for line in capsys.readouterr().err.splitlines() if "W&B" in line]
     assert f"{fails}: its process is gone" in warning
@@ -129,7 +129,7 @@ def test_disabled_by_its_own_variable_it_does_nothing(service: Service, tmp_path
 
 
 def test_a_run_that_is_resumed_keeps_its_id_and_shows_its_whole_curve(service: Service, tmp_path: Path, monkeypatch) -> None:
-    save, line = checkpoints.save, [*test_runs.TINY, "tracker=offline"]
+    save, line = checkpoints.save, [*helpers.TINY, "tracker=offline"]
 
     def stopped(folder: Path, step: int, state: dict[str, Any]) -> Path:
         path = save(folder, step, state)
@@ -139,30 +139,30 @@ def test_a_run_that_is_resumed_keeps_its_id_and_shows_its_whole_curve(service: S
 
     monkeypatch.setattr(checkpoints, "save", stopped)
     with pytest.raises(KeyboardInterrupt):
-        train(test_runs.configured(tmp_path, *line))
+        train(helpers.configured(tmp_path, *line))
     first, service.calls = service.calls, []
     monkeypatch.setattr(checkpoints, "save", save)
-    train(test_runs.configured(tmp_path, *line))
+    train(helpers.configured(tmp_path, *line))
     *rows, _ = service.of("log")
     assert [row["step"] for row in rows] == [1, 2, 2, 3, 4, 4]
     assert rows[:2] == [row for call, row in first if call == "log"]
     (before,), (after,) = ([about["id"] for call, about in calls if call == "init"] for calls in (first, service.calls))
     assert before == after
-    train(test_runs.configured(tmp_path, *line, "seed=1"))
+    train(helpers.configured(tmp_path, *line, "seed=1"))
     assert service.of("init")[-1]["id"] != before
 
 
 def test_a_training_is_mirrored_row_by_row_and_finished_in_any_case(service: Service, tmp_path: Path, monkeypatch) -> None:
-    train(test_runs.configured(tmp_path, *test_runs.TINY, "tracker=offline"))
+    train(helpers.configured(tmp_path, *helpers.TINY, "tracker=offline"))
     *rows, image = service.of("log")
     steps = [row["step"] for row in rows]
     assert steps == sorted(steps) == [1, 2, 2, 3, 4, 4]
     assert "validation/log_likelihood_bound" in rows[-1]
-    assert image == {"validation": ("image", str(test_runs.the_folder(tmp_path) / "curve.png"))}
+    assert image == {"validation": ("image", str(helpers.the_folder(tmp_path) / "curve.png"))}
     assert len(service.of("finish")) == 1
     monkeypatch.setattr(OneTerm, "__call__", lambda self, reverse, x_0: torch.full((len(x_0),), torch.nan, requires_grad=True))
     with pytest.raises(UserError, match="step 1"):
-        train(test_runs.configured(tmp_path, *test_runs.TINY, "tracker=offline", "seed=1"))
+        train(helpers.configured(tmp_path, *helpers.TINY, "tracker=offline", "seed=1"))
     assert len(service.of("finish")) == 2
 
 
@@ -188,13 +188,13 @@ def test_offline_needs_neither_network_nor_account_and_stays_in_the_runs_folder(
         "HTTP_PROXY": nowhere,
         "TMPDIR": str(home),
     }
-    line = [*test_runs.command_line(tmp_path), "tracker=offline", *test_runs.TINY]
+    line = [*helpers.command_line(tmp_path), "tracker=offline", *helpers.TINY]
     done = subprocess.run(
-        [sys.executable, "experiments/train.py", *line], cwd=test_runs.ROOT, env=environment, capture_output=True, text=True
+        [sys.executable, "experiments/train.py", *line], cwd=helpers.ROOT, env=environment, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
-    folder = test_runs.the_folder(tmp_path)
+    folder = helpers.the_folder(tmp_path)
     (offline,) = (folder / "wandb").glob("offline-run-*")
     (binary,) = offline.glob("*.wandb")
     assert binary.stat().st_size > 1000

@@ -3,8 +3,8 @@
 from dataclasses import replace
 from pathlib import Path
 
+import helpers
 import pytest
-import test_runs
 
 from dpm.errors import UserError
 from dpm.reverse.gaussian import clipped
@@ -13,7 +13,7 @@ from dpm.runs.weights import Loaded
 from dpm.study.claims import Claim, allowed, load_claims, verdict
 from dpm.study.records import Measurement, over_seeds
 
-CLAIMS = load_claims(test_runs.ROOT / "conf" / "claims")
+CLAIMS = load_claims(helpers.ROOT / "conf" / "claims")
 L, SIMPLE = CLAIMS["ho_2020/table1/bound/nll"], CLAIMS["ho_2020/table1/simple/nll"]
 ROLL, HEARTBEAT = (CLAIMS[f"sohl_dickstein_2015/table1/{row}/K"] for row in ("swiss_roll", "binary_heartbeat"))
 PERFECT = CLAIMS["sohl_dickstein_2015/table2/mnist/perfect_model"]
@@ -157,7 +157,7 @@ def test_what_must_be_had_first_is_named_with_the_command() -> None:
 @pytest.mark.parametrize("tier", ["laptop", "paper"])
 def test_our_network_at_the_papers_tier_is_not_the_papers_recipe(tmp_path: Path, tier: str) -> None:
     """Facts of the objects: `cifar10_bound tier=paper` has another network and a learned variance."""
-    run = test_runs.configured(tmp_path, f"tier={tier}", experiment="ho_2020/cifar10_bound", verb="evaluate")
+    run = helpers.configured(tmp_path, f"tier={tier}", experiment="ho_2020/cifar10_bound", verb="evaluate")
     reverse, steps = run.reverse(), run.plan.steps
     spent = {"steps": steps, "examples": steps * run.plan.batch_size}
     facts = {**clipped(reverse).facts, "data": "cifar10", "split": "test", "edges": "decoder", "weights": "ema"}
@@ -177,7 +177,7 @@ def test_our_network_at_the_papers_tier_is_not_the_papers_recipe(tmp_path: Path,
 
 def test_the_published_recipe_is_that_of_the_configured_experiment(tmp_path: Path) -> None:
     """`cifar10_simple tier=paper` has, fact for fact, the recipe of the paper's row."""
-    run = test_runs.configured(tmp_path, "tier=paper", experiment="ho_2020/cifar10_simple", verb="evaluate")
+    run = helpers.configured(tmp_path, "tier=paper", experiment="ho_2020/cifar10_simple", verb="evaluate")
     reverse = run.reverse()
     trained = recipe(run, reverse, Loaded("", {"steps": 800000, "examples": 800000 * 128}))
     assert {key: trained[key] for key in SIMPLE.recipe if key not in ("released", "variance")} == {

@@ -84,10 +84,9 @@ class Run:
     @property
     def weights(self) -> Path:
         """The file of weights where there is no run in `outputs`: beside your own record, or else the shipped one."""
-        own, published = (
-            self._place(root, self.name, self.trained).with_suffix(".safetensors") for root in ("results", "published")
-        )
-        return own if own.is_file() else published
+        places = [("results", self.variant), ("results", self.trained), ("published", self.trained)]
+        files = [self._place(root, self.name, variant).with_suffix(".safetensors") for root, variant in places]
+        return next((file for file in files if file.is_file()), files[-1])
 
     @property
     def about_training(self) -> bool:
