@@ -15,7 +15,7 @@ from dpm.reverse import Reverse
 from dpm.study.claims import Claim, load_claims
 from dpm.study.extrapolation import Extrapolation, of_long_runs, spread
 from dpm.study.records import Measurement, Record
-from dpm.study.results import Results, Run, selected
+from dpm.study.results import Entry, Results, selected
 
 PICK = {"terms": "sampled", "decoder": "Discretized"}
 ENDS = ("estimate", "lower", "upper")
@@ -61,7 +61,7 @@ class AgainstBudget:
         rows = tuple(measurements(fit, claim, self.paper, min(m.n for m in measured), about, recipe))
         return Evaluation(rows, arrays_of(fit, {"examples": C, "bound": L, "error": sigma}, self.paper), cost(records))
 
-    def runs(self) -> list[Run]:
+    def runs(self) -> list[Entry]:
         """The whole runs, and those of a share of their steps, all at one tier."""
         results = Results(self.results)
         runs = [run for folder in (self.whole, *results.folders(self.shares)) for run in results.of(folder)]

@@ -8,7 +8,7 @@ from dpm.report.rows import Row, paper
 from dpm.report.sections import PAPERS, Claims
 from dpm.study import audit
 from dpm.study.claims import TAGS, Claim
-from dpm.study.results import Results, Run
+from dpm.study.results import Entry, Results
 from dpm.study.units import Unit, number
 
 SAID = {"quoted": "quoted", "repeated": "repeats another", "withdrawn": "withdrawn"}  # of claims that need no verdict
@@ -115,7 +115,7 @@ def _source(claim: Claim) -> str:
     return f"{plain(claim.source)} ({claim.tag})"
 
 
-def _provenance(run: Run) -> tuple[str, ...]:
+def _provenance(run: Entry) -> tuple[str, ...]:
     record, origin = run.record, run.record.provenance
     counts = (thousands(float(record.budget[key])) if key in record.budget else "" for key in ("steps", "examples", "seconds"))
     commit = str(origin.get("commit", "unknown"))[:SHOWN] + ("+" if origin.get("dirty") else "")
@@ -123,21 +123,21 @@ def _provenance(run: Run) -> tuple[str, ...]:
     return (code(run.name), record.tier, *counts, str(record.budget.get("device", "")), *map(code, (commit, *hashes)))
 
 
-def _versions(run: Run) -> str:
+def _versions(run: Entry) -> str:
     origin = run.record.provenance
     return ", ".join(f"{key} {origin[key]}" for key in ("python", "torch", "numpy", "machine") if key in origin)
 
 
-def _shared(title: str, runs: Sequence[Run], of: Callable[[Run], str]) -> tuple[str, str]:
+def _shared(title: str, runs: Sequence[Entry], of: Callable[[Entry], str]) -> tuple[str, str]:
     """Each distinct text once, with the records that it holds for."""
-    texts: dict[str, list[Run]] = {}
+    texts: dict[str, list[Entry]] = {}
     for run in runs:
         texts.setdefault(of(run), []).append(run)
     rows = ((text, "all" if len(own) == len(runs) else _names(own)) for text, own in texts.items())
     return f"**{title}**", wide((60, 40), table((title.lower(), "records"), rows, "ll"))
 
 
-def _names(runs: Sequence[Run]) -> str:
+def _names(runs: Sequence[Entry]) -> str:
     """Folders with their seeds."""
     folders = groupby(runs, lambda run: run.folder)
     return "; ".join(f"{code(folder)} {', '.join(str(run.record.seed) for run in own)}" for folder, own in folders)

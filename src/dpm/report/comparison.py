@@ -8,7 +8,7 @@ from dpm.report.rows import aligned, answering, ours, paper
 from dpm.study.agreement import Agreement
 from dpm.study.claims import COVERAGE, Claim, Verdict, verdict
 from dpm.study.records import Mean, over_seeds
-from dpm.study.results import Results, Run
+from dpm.study.results import Entry, Results
 
 HEADER = ("paper", "shipped (seeds × n)", "yours (seeds × n)", "agree (joint standard errors)", "verdict on yours")
 
@@ -50,7 +50,7 @@ def compared(
 
 def _of(
     folder: str,
-    runs: Sequence[Run],
+    runs: Sequence[Entry],
     claims: Mapping[str, Claim],
     known: Sequence[Agreement],
     labels: Mapping[str, str],

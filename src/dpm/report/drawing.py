@@ -10,7 +10,7 @@ from dpm.figures import load_arrays, render
 from dpm.report.pages import FigureEntry
 from dpm.report.rows import common_tier
 from dpm.study.claims import Claim
-from dpm.study.results import Results, Run
+from dpm.study.results import Entry, Results
 
 
 def drawable(entry: FigureEntry, results: Results) -> bool:
@@ -33,7 +33,7 @@ def _looked_up(key: str, value: Any, claims: Mapping[str, Claim]) -> Any:
     return claims[value] if key == "claim" else value
 
 
-def _runs(entry: FigureEntry, results: Results) -> list[Run]:
+def _runs(entry: FigureEntry, results: Results) -> list[Entry]:
     if entry.arrays:
         named = {run.name: run for run in results.runs}
         return [named[name] for name in entry.wanted] if named.keys() >= set(entry.wanted) else []
@@ -43,7 +43,7 @@ def _runs(entry: FigureEntry, results: Results) -> list[Run]:
     return runs
 
 
-def _given(entry: FigureEntry, runs: list[Run]) -> Any:
+def _given(entry: FigureEntry, runs: list[Entry]) -> Any:
     """What the entry asks for: records, the arrays of every seed, or those of the named runs, together or by their labels."""
     if entry.records:
         return [run.record for run in runs]

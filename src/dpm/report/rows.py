@@ -9,7 +9,7 @@ from dpm.report.markdown import limit, measured, signed, thousands
 from dpm.report.pages import Page
 from dpm.study.claims import Claim, Verdict, verdict
 from dpm.study.records import Mean, Measurement, over_seeds
-from dpm.study.results import Results, Run, at_paper_tier, selected
+from dpm.study.results import Entry, Results, at_paper_tier, selected
 
 MEANINGS = {
     "reproduced": "same protocol and recipe, and the gap is within what is allowed: the tolerance fixed beforehand and two "
@@ -83,7 +83,7 @@ def answerer(page: Page, claim: Claim, results: Results) -> str:
     return next((folder for folder in places(page, results) if answering(claim, results.of(folder))), page.home)
 
 
-def answering(claim: Claim, runs: Sequence[Run]) -> list[Measurement]:
+def answering(claim: Claim, runs: Sequence[Entry]) -> list[Measurement]:
     """The one measurement of each run that names the claim, or the one that it repeats."""
     found = []
     for run in runs:
@@ -112,7 +112,7 @@ def counted(claims: Mapping[str, Claim], rows: Sequence[Row]) -> dict[str, dict[
     return {word: {kind: found[word, kind] for kind in JUDGED} for word in MEANINGS}
 
 
-def common_tier(runs: Sequence[Run]) -> str:
+def common_tier(runs: Sequence[Entry]) -> str:
     tiers = sorted({run.record.tier for run in runs})
     if len(tiers) > 1:
         raise UserError(f"{runs[0].folder}: seeds of different tiers ({', '.join(tiers)}); evaluate them again at one tier")

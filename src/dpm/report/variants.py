@@ -10,7 +10,7 @@ from dpm.figures import render, sweep
 from dpm.report.markdown import code, document, measured, setting, table
 from dpm.report.rows import common_tier, ours
 from dpm.study.records import Measurement, over_seeds, standard_error
-from dpm.study.results import Results, Run
+from dpm.study.results import Entry, Results
 from dpm.study.units import QUANTITIES
 
 AS_CONFIGURED = "as configured"
@@ -66,7 +66,7 @@ class Group:
         return render(sweep.variants(settings, [m.value for m in means], [m.stderr or 0.0 for m in means], label, reference))
 
 
-def groups(runs: Sequence[Run], results: Results) -> Iterator[Group]:
+def groups(runs: Sequence[Entry], results: Results) -> Iterator[Group]:
     """Of these runs, which changed something, each experiment's by what they changed, with what it is a change of.
 
     A folder that others are changes of stands with them, and not once more by itself.
@@ -91,7 +91,7 @@ def _group(experiment: str, folders: Mapping[str, Mapping[str, str]], results: R
     return Group(experiment, common, [v for v in variants if v.found[0].quantity == quantity]), set(bases)
 
 
-def _variant(runs: Sequence[Run], settings: Mapping[str, str], varied: set[str]) -> Variant:
+def _variant(runs: Sequence[Entry], settings: Mapping[str, str], varied: set[str]) -> Variant:
     common_tier(runs)
     return Variant({key: value for key, value in settings.items() if key in varied}, [run.record.headline for run in runs])
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from dpm.study.claims import COVERAGE
 from dpm.study.records import Mean, Measurement, over_seeds
-from dpm.study.results import Results, Run
+from dpm.study.results import Entry, Results
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def agreements(shipped: Results, yours: Results) -> tuple[Agreement, ...]:
     return tuple(found for folder in folders for found in _in_folder(folder, shipped.of(folder), yours.of(folder)))
 
 
-def _in_folder(folder: str, shipped: Sequence[Run], yours: Sequence[Run]) -> Iterator[Agreement]:
+def _in_folder(folder: str, shipped: Sequence[Entry], yours: Sequence[Entry]) -> Iterator[Agreement]:
     pairs = [(a.record, b.record) for a in shipped for b in yours if a.record.seed == b.record.seed]
     if not pairs:
         return

@@ -20,7 +20,7 @@ YOURS = "yours"  # the folder of your own results, within the shipped ones
 
 
 @dataclass(frozen=True)
-class Run:
+class Entry:
     """One record and the folder that it lies in, relative to the results: "ho_2020/cifar10_simple"."""
 
     folder: str
@@ -58,7 +58,7 @@ class Results:
         """The experiments that have runs, in the order of their folders."""
         return tuple(dict.fromkeys(run.record.experiment for run in self.runs))
 
-    def keeping(self, folders: Iterable[str], more: Iterable[Run] = ()) -> "Results":
+    def keeping(self, folders: Iterable[str], more: Iterable[Entry] = ()) -> "Results":
         """Of these the runs in some folders only, and `more` runs from elsewhere."""
         kept, few = set(folders), copy(self)
         few.runs = tuple(run for run in self.runs if run.folder in kept) + tuple(more)
@@ -68,7 +68,7 @@ class Results:
         """Your own results within these, if there are any."""
         return Results(self.root / YOURS) if (self.root / YOURS).is_dir() else None
 
-    def of(self, folder: str) -> tuple[Run, ...]:
+    def of(self, folder: str) -> tuple[Entry, ...]:
         """The runs in just this folder, by seed."""
         return tuple(run for run in self.runs if run.folder == folder)
 
@@ -76,11 +76,11 @@ class Results:
         """Folders with runs that match a shell pattern such as "sohl_dickstein_2015/swiss_roll/beta_1=*"."""
         return sorted({run.folder for run in self.runs if fnmatchcase(run.folder, pattern)})
 
-    def _run(self, path: Path) -> Run:
+    def _run(self, path: Path) -> Entry:
         record, folder = Record.load(path), path.parent.relative_to(self.root).as_posix()
         if path.stem != f"seed{record.seed}" or not f"{folder}/".startswith(f"{record.experiment}/"):
             raise UserError(f"{path}: holds seed {record.seed} of {record.experiment}; evaluate it again where it belongs")
-        return Run(folder, record, path.with_suffix(".npz"))
+        return Entry(folder, record, path.with_suffix(".npz"))
 
 
 def settings_of(variant: str) -> dict[str, str]:
@@ -101,7 +101,7 @@ def selected(records: Iterable[Record], quantity: str, wanted: Mapping[str, obje
     return found
 
 
-def grouped(runs: Iterable[Run]) -> dict[tuple[str, frozenset[tuple[str, Scalar]]], list[Measurement]]:
+def grouped(runs: Iterable[Entry]) -> dict[tuple[str, frozenset[tuple[str, Scalar]]], list[Measurement]]:
     """The measurements of several seeds by quantity and facts, seed and n apart, in the order of the first record."""
     groups: dict[tuple[str, frozenset[tuple[str, Scalar]]], list[Measurement]] = {}
     for run in runs:
