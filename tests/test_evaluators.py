@@ -110,19 +110,22 @@ def test_more_draws_make_the_error_of_the_terms_smaller_and_not_their_mean() -> 
     assert (few.total.shape, few.mean.shape) == ((500,), (T - 1,))
 
 
-def check_the_error_of_a_term_is_that_of_the_examples(repetitions: int = 200, n: int = 40) -> None:
-    """Several draws of noise for the same examples do not make more examples: the mean over fresh examples deviates as stated.
+def check_errors_are_those_of_the_examples(repetitions: int = 200, n: int = 40) -> None:
+    """Several draws of noise for the same examples do not make more examples: K and its terms deviate as stated.
 
-    At t = 2 the model's term depends on the example more than on the noise.
+    Of examples that are fresh each time. K and the term at t = 2 depend on the example more than on the noise.
     """
-    found = [all_terms(MODEL, 3 * torch.randn(n, D, dtype=torch.float64), 9, n, seed) for seed in range(repetitions)]
-    means, stated = torch.stack([terms.mean for terms in found]), torch.stack([terms.stderr for terms in found])
-    ratio = means.std(0) / stated.square().mean(0).sqrt()
-    assert bool((ratio.log().abs() < math.log(1.3)).all()), ratio  # 3 standard errors of a standard deviation of 200: 1.15
+    evaluate = evaluator(edges={"stationary": stationary_edges}, draws=9, oracle=None)
+    found = [evaluate(MODEL, DATA, 3 * torch.randn(n, D, dtype=torch.float64), seed) for seed in range(repetitions)]
+    K = [(m.value, m.stderr) for m, _ in (evaluation.measurements for evaluation in found)]
+    terms = [np.stack([evaluation.arrays[f"term_{name}"] for name in ("mean", "stderr")]) for evaluation in found]
+    means, stated = np.concatenate([np.array(K)[..., None], np.stack(terms)], 2).transpose(1, 0, 2)
+    ratio = means.std(0, ddof=1) / np.sqrt(np.square(stated).mean(0))
+    assert (abs(np.log(ratio)) < math.log(1.3)).all(), ratio  # 3 standard errors of a standard deviation of 200: 1.15
 
 
-def test_the_error_of_a_term_is_that_of_the_examples() -> None:
-    check_the_error_of_a_term_is_that_of_the_examples()
+def test_errors_are_those_of_the_examples() -> None:
+    check_errors_are_those_of_the_examples()
 
 
 def test_arrays_hold_the_terms_of_model_and_oracle() -> None:

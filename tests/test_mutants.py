@@ -34,8 +34,9 @@ from dpm import bound, schedules, variances
 from dpm.bound import Bound, Edges, transition
 from dpm.data.images import StandardizedImages
 from dpm.decoders import DiscretizedNormal
+from dpm.evaluators import bound as evaluators_bound
 from dpm.evaluators import mcgsm, sampled
-from dpm.evaluators.bound import Terms, all_terms
+from dpm.evaluators.bound import AllTerms, Terms, all_terms
 from dpm.evaluators.sampled import LinearError
 from dpm.objectives import one_term
 from dpm.objectives.one_term import OneTerm
@@ -49,7 +50,7 @@ from dpm.times import stratified
 
 REAL = {name: getattr(bound, name) for name in ("bound", "entropy_edges", "stationary_edges", "decoder_edges")}
 LOAD_NEWEST, ANCESTRAL, EPSILON_X_0 = checkpoints.load_newest, ancestral.ancestral, Epsilon.x_0
-GAIN = mcgsm.gain
+GAIN, MEASUREMENT = mcgsm.gain, AllTerms.measurement
 TERM, VISIT, DIVERGENCE = bound.term, sampled.visit, bound.divergence
 
 
@@ -185,6 +186,11 @@ def with_an_error_of_draws(reverse: Reverse, x_0: Tensor, draws: int, *rest: Any
     return replace(terms, stderr=terms.stderr / draws**0.5)
 
 
+def measured_with_an_error_of_draws(self: AllTerms, *arguments: Any, **details: Any) -> Measurement:
+    m = MEASUREMENT(self, *arguments, **details)
+    return replace(m, stderr=m.stderr / self.draws**0.5)
+
+
 def with_one_error(diffusion: Record, whole: Measurement, claim: str | None = None) -> Measurement:
     (K,) = diffusion.measurements
     return replace(GAIN(diffusion, whole, claim), stderr=K.stderr)
@@ -194,6 +200,7 @@ def of_patches(values: Tensor, patches_per_image: int) -> tuple[float, int]:
     return standard_error(values.mean(1).numpy()), len(values) // patches_per_image
 
 
+of_examples = test_evaluators.check_errors_are_those_of_the_examples
 unbiased, honest = test_objectives.check_one_term_is_unbiased, test_objectives.check_the_reported_error_is_honest
 
 
@@ -267,12 +274,12 @@ MUTANTS = [
         divergence_from_data_without_noise,
         test_evaluators.check_the_bound_of_uniform_bytes_is_8_bits,
     ),
-    Mutant(
-        "an error divided by the root of the draws",
-        test_evaluators,
-        "all_terms",
-        with_an_error_of_draws,
-        test_evaluators.check_the_error_of_a_term_is_that_of_the_examples,
+    *(
+        Mutant(f"an error divided by the root of the draws ({what})", owner, attribute, replacement, of_examples)
+        for what, owner, attribute, replacement in (
+            ("terms", evaluators_bound, "all_terms", with_an_error_of_draws),
+            ("K", AllTerms, "measurement", measured_with_an_error_of_draws),
+        )
     ),
     Mutant(
         "the error of a difference from one of both",
