@@ -8,10 +8,9 @@ so that the best grid is a shortest path from 0 to T. Given x_t, the network's o
 for each example and t pays for all s.
 """
 
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations, pairwise
+from itertools import combinations, groupby, pairwise
 from typing import Any
 
 import numpy as np
@@ -77,17 +76,17 @@ def costs(reverse: Reverse, x_0: Tensor, pairs: Iterable[Pair], batch_size: int,
     An example has the same noise at every t: x_t = alpha_t x_0 + sigma_t eps for Gaussian q. Its costs then vary smoothly
     with t, and noise does not decide which times are best, nor much of how two grids differ.
     """
-    before: dict[int, set[int]] = defaultdict(set)
-    for s, t in pairs:
-        before[t].add(s)
-    parts: dict[Pair, list[Tensor]] = defaultdict(list)
-    for t in sorted(before):
+    order = sorted(set(pairs), key=lambda pair: (pair[1], pair[0]))
+    values = torch.empty(len(order), len(x_0), dtype=torch.float64)  # at once: many small results keep the heap from shrinking
+    for t, own in groupby(enumerate(order), key=lambda numbered: numbered[1][1]):
+        rows, first = list(own), 0
         for index, batch in enumerate(x_0.split(batch_size)):  # type: ignore[no-untyped-call]
             seeds.seed_everything(*key, index)
             x_t = draw(reverse.process, batch, torch.full((len(batch),), t, device=batch.device))
-            for s in sorted(before[t]):
-                parts[s, t].append(cost(reverse, batch, x_t, s, t).double().cpu())
-    return Costs({pair: torch.cat(values) for pair, values in parts.items()})
+            for row, (s, _) in rows:
+                values[row, first : first + len(batch)] = cost(reverse, batch, x_t, s, t)
+            first += len(batch)
+    return Costs(dict(zip(order, values, strict=True)))
 
 
 def pairs_of(grids: Iterable[Iterable[int]]) -> set[Pair]:
