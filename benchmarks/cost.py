@@ -8,7 +8,8 @@ dpm.training: forward, backward, clipping, Adam, moving average. Every network f
 both memory formats and keeps the fastest for training and for evaluation; then all take turns, round after round, together
 with the largest rates of bfloat16 convolutions and matrix products. What is compared is compared within a round. A shared
 training step is the same one by a process for each thread, which share the batch (torchrun, dpm.runs.parallel). The peak
-memory of a step is that of a process of its own. Writes a record below results/ho_2020/cost.
+memory of a step is that of a process of its own. Writes a record below results/yours,
+or with `--results results` the shipped one.
 
     pip install -c requirements.lock -e '.[dev,benchmark]'
 """
@@ -464,7 +465,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--results", type=Path, default=Path("results"))
+    parser.add_argument("--results", type=Path, default=Path("results/yours"))
     settings = parser.parse_args()
     if min(settings.batch_size, settings.rounds) < 1:
         raise UserError("one image and one round at least")

@@ -173,6 +173,13 @@ def test_differences_are_between_the_same_seeds(tmp_path: Path) -> None:
     assert paired(rows["1", "8"], best) == "−82"  # of seed 0 alone
 
 
+def test_what_was_measured_on_other_data_is_no_change_of_the_experiment(tmp_path: Path) -> None:
+    put(tmp_path, MLP, record(0, bound(5.0), MLP))
+    put(tmp_path, f"{MLP}/data=points", replace(record(0, bound(1.0), MLP, data="moons")))
+    (group,) = groups(Results(tmp_path).runs, Results(tmp_path))
+    assert [dict(variant.settings) for variant in group.variants] == [{"data": "points"}]
+
+
 def test_less_is_better_for_a_bound_of_2020(tmp_path: Path) -> None:
     for rate, L in ((1, 4.0), (2, 3.0)):
         put(tmp_path, f"{MLP}/lr={rate}", record(0, {"nll_bound": L}, MLP))

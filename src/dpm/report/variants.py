@@ -50,7 +50,11 @@ class Group:
         keys = list(dict.fromkeys(key for variant in self.variants for key in variant.settings))
         rows = []
         for variant in self.ordered:
-            cells = [variant.settings.get(key, "" if variant.settings else AS_CONFIGURED) for key in keys]
+            cells = (
+                [variant.settings.get(key, "") for key in keys]
+                if variant.settings
+                else [AS_CONFIGURED, *("" for _ in keys[1:])]
+            )
             difference = paired(variant.found, self.ordered[0].found)
             rows.append((*map(setting, cells), ours(over_seeds(variant.found)), difference))
         unit = self.ordered[0].found[0].unit
@@ -85,10 +89,17 @@ def _group(experiment: str, folders: Mapping[str, Mapping[str, str]], results: R
     first, *others = folders.values()
     varied = {key for key in first if any(own[key] != first[key] for own in others)} or set(first)
     common = {key: value for key, value in first.items() if key not in varied}
-    bases = {run.folder: common for run in results.runs if run.record.experiment == experiment and run.settings == common}
+    alike = _alike(results.of(next(iter(folders)))[0])
+    own = (run for run in results.runs if run.record.experiment == experiment and run.settings == common)
+    bases = {run.folder: common for run in own if _alike(run) == alike}
     variants = [_variant(results.of(folder), own, varied) for folder, own in {**folders, **bases}.items()]
     quantity = variants[0].found[0].quantity
     return Group(experiment, common, [v for v in variants if v.found[0].quantity == quantity]), set(bases)
+
+
+def _alike(run: Entry) -> tuple[str, object]:
+    """What must be the same for a folder to stand beside others as what they are changes of: tier and data."""
+    return run.record.tier, run.record.headline.facts.get("data")
 
 
 def _variant(runs: Sequence[Entry], settings: Mapping[str, str], varied: set[str]) -> Variant:
