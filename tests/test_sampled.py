@@ -22,6 +22,7 @@ from dpm.errors import UserError
 from dpm.evaluators import sampled as estimators
 from dpm.evaluators.bound import AllTerms, all_terms, in_grey_levels, nats_per_unit
 from dpm.evaluators.distortion import Distortion
+from dpm.evaluators.estimators import Estimators, every_term, needed
 from dpm.evaluators.sampled import (
     Control,
     LinearError,
@@ -520,3 +521,43 @@ def test_distortion_is_the_error_of_the_prediction_in_grey_levels() -> None:
         assert 0 < m.stderr < 0.02 * m.value
     with pytest.raises(UserError, match="points"):
         Distortion(n=10, points=1, batch_size=5, wrap=clipped)
+
+
+# --- what estimators cost -------------------------------------------------------------------------------------------------
+
+
+def test_every_term_is_the_bound_term_by_term() -> None:
+    x_0 = examples(400, 0.3)
+    missed = every_term(model(), x_0, 0, 0) - exact_terms(model(), x_0)
+    assert bool((missed.mean(0).abs() < 5 * missed.std(0) / math.sqrt(400)).all())
+
+
+def test_a_narrower_interval_costs_the_square() -> None:
+    assert needed(2.0, 0.1) == pytest.approx((1.96 * 2.0 / 0.1) ** 2, rel=1e-4)
+    assert needed(2.0, 0.05, 2) == pytest.approx(8 * needed(2.0, 0.1))
+
+
+def test_estimators_agree_and_a_uniform_time_costs_what_its_deviation_says() -> None:
+    x_0 = examples(3000, 0.3)
+    bound = SampledNLL(300, 0.01, 2, 500, control=lambda data, device: fitted(x_0))
+    found = Estimators(bound, 0.01, 20)(model(), None, x_0, 0).measurements
+    by = {(m.quantity, m.protocol["estimator"]): m for m in found}
+    exact, scale = exact_terms(model(), x_0), nats_per_unit("bits/dim", x_0)
+    L = float(exact.sum(1).mean()) / scale
+    for name in ("sampled", "sampled_without_control"):
+        assert by["nll_bound", name].value == pytest.approx(L, abs=4 * by["nll_bound", name].stderr)
+    few = float(exact[:20].sum(1).mean()) / scale
+    for name in ("all_terms_first_images", "sampled_first_images"):
+        assert by["nll_bound", name].value == pytest.approx(few, abs=4 * by["nll_bound", name].stderr)
+    uniform = by["evaluations", "uniform"]
+    spread = torch.stack([every_term(model(), x_0, 1, k) for k in range(3)]).flatten() * T  # T L_t at a uniform t
+    assert uniform.value == pytest.approx(needed(float(spread.std()) / scale, 0.01), rel=0.4)  # of a variance
+    reached = by["evaluations", "sampled"]
+    ratio = by["evaluation_ratio", "uniform"]
+    assert ratio.value == pytest.approx(uniform.value * (0.01 / reached.protocol["half_width"]) ** 2 / reached.value, rel=0.02)
+    assert by["evaluations", "all_terms"].value == 3000 * T
+
+
+def test_estimators_need_a_control_variate() -> None:
+    with pytest.raises(UserError, match="a control variate"):
+        Estimators(SampledNLL(300, control=None), 0.01, 20)

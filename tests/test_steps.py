@@ -23,6 +23,7 @@ from dpm.bound import bound, decoder_edges, draw, term
 from dpm.data.synthetic import GaussianData
 from dpm.decoders import Discretized, Network, Stationary
 from dpm.errors import UserError
+from dpm.evaluators.fewer_steps import FewerSteps, times_to_choose_from
 from dpm.figures import render
 from dpm.figures import steps as figures
 from dpm.oracles.gaussian import GaussianOracle
@@ -454,3 +455,52 @@ def test_the_figure_of_the_times_has_a_row_for_each_number_of_steps(drawn: dict[
     (axes,) = figures.times(drawn).axes
     assert [tick.get_text() for tick in axes.get_yticklabels()] == ["5", "10"]
     assert [line.get_xydata().tolist() for line in axes.lines] == [[[50, 0], [2, 0]], [[50, 1], [7, 1], [1, 1]]]
+
+
+# --- as an evaluator ------------------------------------------------------------------------------------------------------
+
+
+def fewer_steps(**changes) -> FewerSteps:
+    settings = {"lengths": [2, 4], "validation": 300, "candidates": 99, "unit": "bits/dim", "batch_size": 64}
+    return FewerSteps(**{**settings, "wrap": lambda process: process, **changes})
+
+
+def test_the_evaluator_finds_no_excess_for_the_exact_process_and_bounds_the_entropy() -> None:
+    found = fewer_steps()(LEARNED, DATA, DATA.held_out(400), 0)
+    rows = {(m.quantity, m.protocol["strides"], m.protocol["K"]): m for m in found.measurements}
+    assert rows.keys() == {
+        *(("nll_bound", strides, K) for strides in ("even", "quadratic", "chosen") for K in (2, 4)),
+        *(("nll_excess", strides, K) for strides in ("even", "quadratic", "chosen") for K in (2, 4)),
+        ("nll_bound", "all", T),
+    }
+    for (quantity, *_), m in rows.items():
+        truth = ENTROPY / math.log(2) if quantity == "nll_bound" else 0.0
+        assert m.value == pytest.approx(truth, abs=4 * m.stderr)
+    for key in ((strides, K) for strides in ("even", "quadratic", "chosen") for K in (2, 4)):
+        assert rows["nll_excess", *key].value == pytest.approx(
+            rows["nll_bound", *key].value - rows["nll_bound", "all", T].value
+        )
+
+
+def test_the_evaluator_chooses_on_validation_what_is_best_there() -> None:
+    """With a fixed variance grids differ: the chosen one is that of the exact costs, and better than the others."""
+    found = fewer_steps()(LARGE, DATA, DATA.held_out(400), 0)
+    best = best_grids(range(T + 1), table(LARGE))
+    for K in (2, 4):
+        assert found.arrays[f"chosen_times_{K}"].tolist() == best[K]
+        excess = {
+            m.protocol["strides"]: m.value for m in found.measurements if m.quantity == "nll_excess" and m.protocol["K"] == K
+        }
+        assert excess["chosen"] <= min(excess.values())
+        assert found.arrays["chosen_nll_excess_mean"][(2, 4).index(K)] == excess["chosen"]
+
+
+def test_times_to_choose_from_are_dense_where_they_are_small() -> None:
+    assert times_to_choose_from(1000, 5) == [0, 1, 6, 32, 178, 1000]
+    assert times_to_choose_from(T, 99) == list(range(T + 1))
+
+
+@pytest.mark.parametrize("change", [{"validation": 1}, {"candidates": 1}, {"lengths": []}, {"lengths": [0]}])
+def test_a_choice_of_nothing_is_refused(change) -> None:
+    with pytest.raises(UserError, match="two images"):
+        fewer_steps(**change)
