@@ -17,7 +17,7 @@ from dpm.data.heartbeat import BinaryHeartbeat
 from dpm.decoders import Stationary
 from dpm.errors import UserError
 from dpm.evaluators.bound import NATS_PER_BIT, AllTerms
-from dpm.evaluators.heartbeat import ExactAllTerms, ExactLimits, GapToOracle, OracleAgainstT, Samples, Truth
+from dpm.evaluators.heartbeat import ExactAllTerms, ExactLimits, GapToOracle, KnownEntropy, OracleAgainstT, Samples
 from dpm.figures import heartbeat as figures
 from dpm.networks.sigmoid_mlp import SigmoidMLP
 from dpm.objectives.one_term import OneTerm
@@ -379,7 +379,7 @@ def test_what_T_steps_allow_is_computed_for_every_rate() -> None:
 
 
 def test_the_truth_is_log_2_of_a_fifth() -> None:
-    (truth,) = Truth("bits/sequence")(constant(3), PAPER, PAPER.held_out(50), seed=0).measurements
+    (truth,) = KnownEntropy("bits/sequence")(constant(3), PAPER, PAPER.held_out(50), seed=0).measurements
     assert truth.value == pytest.approx(-math.log2(5), rel=1e-14)
     assert truth.stderr == 0
 

@@ -13,6 +13,7 @@ from dpm.data.files import default_folder
 from dpm.errors import UserError
 from dpm.facts import Scalar
 
+HALF_RANGE = 127.5  # grey levels in one unit of the data of 2020
 Source = Callable[[Path | str], tuple[np.ndarray, np.ndarray]]  # folder -> (training, test), grey levels, (n, C, H, W)
 
 
@@ -60,12 +61,12 @@ class DiscreteImages:
 
     @staticmethod
     def scaled(grey: np.ndarray) -> Tensor:
-        return torch.tensor(grey).double() / 127.5 - 1
+        return torch.tensor(grey).double() / HALF_RANGE - 1
 
     @staticmethod
     def grey(x: Tensor) -> Tensor:
         """Back to grey levels, the inverse of `scaled`: neither rounded nor clipped."""
-        return (x + 1) * 127.5
+        return (x + 1) * HALF_RANGE
 
     @staticmethod
     def first(images: np.ndarray, n: int) -> np.ndarray:

@@ -10,6 +10,7 @@ from torch import Tensor
 from dpm import seeds
 from dpm.bound import draw
 from dpm.data import Data
+from dpm.data.images import HALF_RANGE
 from dpm.errors import UserError
 from dpm.evaluators import Evaluation
 from dpm.reverse import facts_of
@@ -47,7 +48,7 @@ class Distortion:
             seeds.seed_everything(seed, seeds.EVALUATION, t, number)
             times = torch.full((len(batch),), t, device=batch.device)
             predicted = model.predicted(draw(model.process, batch, times), times)
-            squares.append((127.5 * (predicted - batch)).square().flatten(1).mean(1).double().cpu())
+            squares.append((HALF_RANGE * (predicted - batch)).square().flatten(1).mean(1).double().cpu())
         square = torch.cat(squares).numpy()
         root, protocol = float(np.sqrt(square.mean())), {**facts_of(model), "reverse_step": step}
         claim = self.claim and self.claim.format(step)

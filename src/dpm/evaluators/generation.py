@@ -14,6 +14,7 @@ from torch.distributions import Distribution
 
 from dpm import seeds
 from dpm.data import Data
+from dpm.data.images import DiscreteImages
 from dpm.errors import UserError
 from dpm.evaluators import Evaluation
 from dpm.evaluators.features import Score
@@ -201,4 +202,4 @@ def interpolated(reverse: Reverse, x_0: Tensor, other: Tensor, t: int, lambdas: 
 
 def grey(x: Tensor) -> np.ndarray:
     """Grey levels of images on [-1, 1]."""
-    return levels((x + 1) * 127.5)
+    return levels(DiscreteImages.grey(x))

@@ -145,7 +145,7 @@ def share_of_words(reverse: Reverse, data: BinaryHeartbeat) -> float:
     return float(q.log_prob(words.repeat(len(words), 1)).exp().sum()) / len(words)
 
 
-class Truth:
+class KnownEntropy:
     """E log p(x_0) = -log2 period, what a perfect model reaches without any bound; the same for every x_0."""
 
     def __init__(self, unit: str, claim: str | None = None) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 from dpm import seeds
 from dpm.baselines.gaussian_images import resized
 from dpm.data import Data
-from dpm.data.images import StandardizedImages
+from dpm.data.images import DiscreteImages, StandardizedImages
 from dpm.errors import UserError
 from dpm.evaluators import Evaluation
 from dpm.reverse import Reverse
@@ -30,7 +30,7 @@ class ImageSamples:
         seeds.seed_everything(seed, seeds.SAMPLING)
         x_T = reverse.process.prior(x_0[:1].float().expand(self.n, -1, -1, -1)).sample()
         x = sample(self.wrap(reverse), x_T, self.steps)
-        return Evaluation(arrays={"samples": levels((x + 1) * 127.5)})
+        return Evaluation(arrays={"samples": levels(DiscreteImages.grey(x))})
 
 
 class LargeSample:
