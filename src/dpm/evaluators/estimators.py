@@ -89,13 +89,14 @@ class Estimators:
         return Evaluation(tuple(rows))
 
     def uniform(self, model: Reverse, x_0: Tensor, scale: float, seed: int) -> dict[str, tuple[float, int]]:
-        """The deviation of an image's estimate from a uniform random time, and the evaluations that it takes."""
+        """The deviation of an image's estimate from a uniform random time, and the evaluations that it takes; the second way only
+        where two of the visits saw the decoder at least."""
         T = len(model.process.schedule)
         key = seed, seeds.EVALUATION, STREAM
         seen = visit(model, x_0, torch.ones(T), 1, None, min(UNIFORM, len(x_0)), self.bound.batch_size, *key)
         later, decoded = seen.t > 1, seen.term[seen.t == 1] / T
         transitions = seen.term[later] * (T - 1) / T
-        return {
-            "uniform": (float(seen.term.std()) / scale, 1),
-            "uniform_apart": (math.hypot(float(transitions.std()), float(decoded.std())) / scale, 2),
-        }
+        together = {"uniform": (float(seen.term.std()) / scale, 1)}
+        if len(decoded) < 2:
+            return together
+        return together | {"uniform_apart": (math.hypot(float(transitions.std()), float(decoded.std())) / scale, 2)}
