@@ -89,8 +89,10 @@ class Estimators:
         return Evaluation(tuple(rows))
 
     def uniform(self, model: Reverse, x_0: Tensor, scale: float, seed: int) -> dict[str, tuple[float, int]]:
-        """The deviation of an image's estimate from a uniform random time, and the evaluations that it takes; the second way only
-        where two of the visits saw the decoder at least."""
+        """The deviation of an image's estimate from a uniform random time, and the evaluations that it takes.
+
+        The second way only where two of the visits saw the decoder at least.
+        """
         T = len(model.process.schedule)
         key = seed, seeds.EVALUATION, STREAM
         seen = visit(model, x_0, torch.ones(T), 1, None, min(UNIFORM, len(x_0)), self.bound.batch_size, *key)

@@ -8,7 +8,7 @@ from dpm.report.placeholders import fill
 from dpm.report.rows import MEANINGS, Row, common_tier, counted, limits, ours, page_rows, places, unmeasured
 from dpm.study.claims import Claim
 from dpm.study.records import over_seeds
-from dpm.study.results import Results, grouped, selected
+from dpm.study.results import Entry, Results, grouped, selected
 
 Claims = Mapping[str, Claim]
 Link = Callable[[Page], str]
@@ -85,8 +85,18 @@ def page(content: Page, claims: Claims, results: Results, figures: str) -> str:
 def absent(folder: str, label: str, results: Results) -> str:
     """How to obtain the weights behind the numbers where they are not shipped."""
     runs = [run for run in results.of(folder) if run.record.provenance.get("weights") == "not kept"]
-    commands = [code(f"python experiments/train.py {run.arguments}") for run in runs]
-    return f"Not shipped: the weights of {label}; {', '.join(commands)} trains them again." if commands else ""
+    if not runs:
+        return ""
+    return f"Not shipped: the weights of {label}; {code(training(runs))} trains them again."
+
+
+def training(runs: Sequence[Entry]) -> str:
+    """The command that trains these runs, which differ by their seeds."""
+    one, *others = runs
+    if not others:
+        return f"python experiments/train.py {one.arguments}"
+    seeds = ",".join(str(run.record.seed) for run in runs)
+    return f"python experiments/train.py -m {one.arguments.replace(f'seed={one.record.seed}', f'seed={seeds}')}"
 
 
 def sweeps(content: Page, claims: Claims, results: Results) -> Iterator[str]:
