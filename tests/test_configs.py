@@ -61,6 +61,12 @@ def test_a_constructors_complaint_names_the_key() -> None:
         configs.build({"a": {"schedule": {**SCHEDULE, "T": 0}}}, "a")
 
 
+def test_our_own_complaint_is_not_lost_behind_what_it_came_from() -> None:
+    node = {"_target_": "dpm.data.points.Points", "path": "nowhere.npy", "n_validation": 2, "n_held_out": 2}
+    with pytest.raises(UserError, match=r"^data: nowhere.npy: no such file; write your points with numpy.save"):
+        configs.build({"data": node}, "data")
+
+
 @pytest.mark.parametrize("target", ["dpm.schedules.lienar", "dpm.nowhere.linear", "math.pi"])
 def test_a_target_that_does_not_exist_is_refused(target: str) -> None:
     with pytest.raises(UserError, match=target):

@@ -14,6 +14,7 @@ from dpm.data.synthetic import GaussianData
 from dpm.decoders import Network
 from dpm.errors import UserError
 from dpm.evaluators import generation
+from dpm.evaluators.generated import Generated
 from dpm.evaluators.generation import (
     FirstSteps,
     Interpolation,
@@ -502,3 +503,12 @@ def test_nearest_neighbours_show_the_sample_first_and_how_far_the_first_neighbou
     np.testing.assert_allclose(cell(axes, 2, 3), panel[2, 3])
     assert labels(axes, "x") == ["sample", "1", "2", "3"]
     assert labels(axes, "y") == ["31"] * 3
+
+
+def test_samples_are_judged_beside_images_only() -> None:
+    sizes = dict.fromkeys(("chains", "steps", "columns", "shown", "kept", "groups", "completions", "pairs", "neighbours"), 2)
+    judge = Generated(**sizes, compared=2, side=2, batch_size=2, wrap=lambda process: process)
+    with pytest.raises(UserError, match="for images of 8 bits, not for GaussianData"):
+        judge(None, GaussianData(2), torch.zeros(2, 2), 0)
+    with pytest.raises(UserError, match="not as nll"):
+        Generated(**sizes, compared=2, side=2, batch_size=2, wrap=lambda process: process, claims={"nll": "a claim"})

@@ -65,6 +65,8 @@ class Generated:
             raise UserError(f"samples answer claims as is, fid and fid_test, not as {', '.join(sorted(unknown))}")
 
     def __call__(self, reverse: GaussianReverse, data: DiscreteImages, x_0: Tensor, seed: int) -> Evaluation:
+        if not isinstance(data, DiscreteImages):
+            raise UserError(f"evaluators=generation: for images of 8 bits, not for {type(data).__name__}")
         T, test = len(reverse.process.schedule), data.test[: len(x_0)]
         distance, of_network = PatchDistance(data.train, self.side), self.scores(data, x_0.device)
         least, spread = floor(distance, test, self.chains)

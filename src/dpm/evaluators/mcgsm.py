@@ -57,6 +57,8 @@ class FittedMCGSM:
 
     def __call__(self, reverse: Reverse, data: StandardizedImages, x_0: Tensor, seed: int) -> Evaluation:
         """`reverse` has no part in it."""
+        if not isinstance(data, StandardizedImages):
+            raise UserError(f"evaluators=mcgsm: for standardised images, not for {type(data).__name__}")
         kept, test = data.validation(len(data.tiles(data.kept))).float(), x_0.cpu()
         images, seconds = self.fitted(data.training(), seed)
         ceiling = -math.log2(self.noise / data.std) - math.log2(2 * math.pi * math.e) / 2

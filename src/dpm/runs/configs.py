@@ -46,7 +46,7 @@ def build(config: dict[str, Any], key: str) -> Any:
         return instantiate(config[key], _convert_="all")
     except InstantiationException as error:
         cause: BaseException = error
-        while cause.__cause__ is not None:
+        while cause.__cause__ is not None and not isinstance(cause, UserError):  # which says more than what it came from
             cause = cause.__cause__
         where = str(error).rsplit("full_key: ", 1)
         full_key = ".".join(part for part in (key, where[1].strip() if len(where) > 1 else "") if part)
