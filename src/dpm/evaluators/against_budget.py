@@ -15,7 +15,7 @@ from dpm.reverse import Reverse
 from dpm.study.claims import Claim, load_claims
 from dpm.study.extrapolation import Extrapolation, of_long_runs, spread
 from dpm.study.records import Measurement, Record
-from dpm.study.results import Entry, Results, selected
+from dpm.study.results import Entry, Results, common_tier, selected
 
 PICK = {"terms": "sampled", "decoder": "Discretized"}
 ENDS = ("estimate", "lower", "upper")
@@ -67,8 +67,7 @@ class AgainstBudget:
         runs = [run for folder in (self.whole, *results.folders(self.shares)) for run in results.of(folder)]
         if not runs:
             raise UserError(f"{self.results}: no records of {self.whole} or {self.shares}; train and evaluate them first")
-        if len({run.record.tier for run in runs}) > 1:
-            raise UserError(f"{self.results}: records of {self.whole} and {self.shares} at several tiers; take one")
+        common_tier(runs)
         return runs
 
 

@@ -8,9 +8,8 @@ from hydra.utils import get_method
 from dpm.errors import UserError
 from dpm.figures import load_arrays, render
 from dpm.report.pages import FigureEntry
-from dpm.report.rows import common_tier
 from dpm.study.claims import Claim
-from dpm.study.results import Entry, Results
+from dpm.study.results import Entry, Results, common_tier
 
 
 def drawable(entry: FigureEntry, results: Results) -> bool:

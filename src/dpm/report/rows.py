@@ -9,7 +9,7 @@ from dpm.report.markdown import limit, measured, signed, thousands
 from dpm.report.pages import Page
 from dpm.study.claims import Claim, Verdict, verdict
 from dpm.study.records import Mean, Measurement, over_seeds
-from dpm.study.results import Entry, Results, at_paper_tier, selected
+from dpm.study.results import Entry, Results, at_paper_tier, common_tier, selected
 
 MEANINGS = {
     "reproduced": "same protocol and recipe, and the gap is within what is allowed: the tolerance fixed beforehand and two "
@@ -110,13 +110,6 @@ def counted(claims: Mapping[str, Claim], rows: Sequence[Row]) -> dict[str, dict[
     words |= {c.id: verdict(c, []).word for group in unmeasured(claims, rows).values() for c in group}
     found = Counter((word, claims[name].kind) for name, word in words.items())
     return {word: {kind: found[word, kind] for kind in JUDGED} for word in MEANINGS}
-
-
-def common_tier(runs: Sequence[Entry]) -> str:
-    tiers = sorted({run.record.tier for run in runs})
-    if len(tiers) > 1:
-        raise UserError(f"{runs[0].folder}: seeds of different tiers ({', '.join(tiers)}); evaluate them again at one tier")
-    return tiers[0] if tiers else ""
 
 
 def check_claims(claims: Mapping[str, Claim], results: Results) -> None:

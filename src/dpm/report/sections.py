@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dpm.report.markdown import bullets, code, document, setting, table
 from dpm.report.pages import Page
 from dpm.report.placeholders import fill
-from dpm.report.rows import MEANINGS, Row, common_tier, counted, limits, ours, page_rows, places, unmeasured
+from dpm.report.rows import MEANINGS, Row, counted, limits, ours, page_rows, places, unmeasured
 from dpm.study.claims import Claim
 from dpm.study.records import over_seeds
-from dpm.study.results import Entry, Results, grouped, selected
+from dpm.study.results import Entry, Results, common_tier, grouped, selected
 
 Claims = Mapping[str, Claim]
 Link = Callable[[Page], str]

@@ -8,9 +8,9 @@ import numpy as np
 
 from dpm.figures import render, sweep
 from dpm.report.markdown import code, document, measured, setting, table
-from dpm.report.rows import common_tier, ours
+from dpm.report.rows import ours
 from dpm.study.records import Measurement, over_seeds, standard_error
-from dpm.study.results import Entry, Results
+from dpm.study.results import Entry, Results, common_tier
 from dpm.study.units import QUANTITIES
 
 AS_CONFIGURED = "as configured"

@@ -51,13 +51,18 @@ def run(main: Callable[[], Any], about: str = "", stopped: str = "nothing was wr
     except (UserError, HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
         unknown = any(text in str(error) for text in ("specify 'experiment'", "find 'experiment/"))
         fail(UserError(f"{error}; experiments: {', '.join(experiments())}") if unknown else error)
-    except BrokenPipeError:  # whoever read our output has gone; nothing is left to say
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:
+        silence()
         sys.exit(128 + signal.SIGPIPE)
     except OSError as error:
         fail(UserError(f"{error.strerror}: {error.filename}") if error.filename else error)
     except KeyboardInterrupt:
         stop(signal.SIGINT, None)
+
+
+def silence() -> None:
+    """From now on nothing is printed: whoever read our output has gone."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def steady_output() -> None:

@@ -1,6 +1,5 @@
 """A training run in its folder: logged, validated, saved, stopped and resumed."""
 
-import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ from tqdm import tqdm
 from dpm.errors import UserError
 from dpm.facts import Scalar
 from dpm.runs import checkpoints, configs, parallel
-from dpm.runs.app import STOPPING
+from dpm.runs.app import STOPPING, silence
 from dpm.runs.folder import Metrics, Run, curve, locked, read_json, refuse_other_configuration, write_json
 from dpm.study.records import sha256, write_atomically
 from dpm.training import Learner, Plan, best_start, fit
@@ -205,7 +204,7 @@ def say(text: str) -> None:
         tqdm.write(text)
         sys.stdout.flush()
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        silence()
 
 
 def draw_curve(run: Run, unit: str) -> Path:

@@ -6,7 +6,7 @@ Your own runs lie in the same order below `results/yours`: they are results of t
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -109,6 +109,13 @@ def grouped(runs: Iterable[Entry]) -> dict[tuple[str, frozenset[tuple[str, Scala
             facts = frozenset((key, value) for key, value in m.facts.items() if key not in ("seed", "n"))
             groups.setdefault((m.quantity, facts), []).append(m)
     return groups
+
+
+def common_tier(runs: Sequence[Entry]) -> str:
+    tiers = sorted({run.record.tier for run in runs})
+    if len(tiers) > 1:
+        raise UserError(f"{runs[0].folder}: seeds of different tiers ({', '.join(tiers)}); evaluate them again at one tier")
+    return tiers[0] if tiers else ""
 
 
 def at_paper_tier(folder: str) -> str:
