@@ -182,7 +182,7 @@ def expected_total(p: Reverse, x_0: Tensor, edges: bounds.Edges) -> Tensor:
     """`bound` with the mean over all x_t in the place of a draw, (B,)."""
     q, x = p.process, states(x_0.shape[1])
 
-    def transition(p: Reverse, x_0: Tensor, t: Tensor) -> Tensor:
+    def transition(p: Reverse, x_0: Tensor, s: Tensor, t: Tensor) -> Tensor:
         given, x_t, time = x_0.repeat_interleave(len(x), 0), x.repeat(len(x_0), 1), t[:1].expand(len(x_0) * len(x))
         kl = kl_divergence(q.posterior(given, x_t, time - 1, time), p(x_t, time - 1, time))
         return (q.marginal(given, time).log_prob(x_t).exp() * kl).reshape(len(x_0), -1).sum(1)

@@ -224,7 +224,7 @@ def test_the_draw_carries_gradients_to_the_betas() -> None:
     def term(logits: Tensor) -> Tensor:
         schedule.logits.data.copy_(logits)
         with frozen_noise(eps):
-            return bounds.transition(reverse, x_0, t).sum()
+            return bounds.transition(reverse, x_0, t - 1, t).sum()
 
     start, step = schedule.logits.detach().clone(), 1e-6
     (gradient,) = torch.autograd.grad(term(start), schedule.logits)

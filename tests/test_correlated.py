@@ -124,7 +124,7 @@ def test_only_single_steps_with_a_spectrum_are_changed() -> None:
     both = torch.stack([p(x, t - 1, t).variance.flatten(1).mean(1) for p in (wrapped, reverse)])
     assert torch.allclose(both[0] / both[1], torch.where(t <= 4, 2.0, 1.0).double())
     assert wrapped.process is Q
-    assert torch.allclose(term(wrapped, x, x, t)[2:5], term(reverse, x, x, t)[2:5])
+    assert torch.allclose(term(wrapped, x, x, t - 1, t)[2:5], term(reverse, x, x, t - 1, t)[2:5])
 
 
 def test_each_spectrum_of_a_batch_is_that_of_its_time() -> None:
@@ -142,7 +142,7 @@ def test_the_fitted_spectrum_has_the_least_divergence_on_its_examples() -> None:
 
     def loss(v: Tensor) -> float:
         seeds.seed_everything(1, seeds.VALIDATION, t, 0)  # the draws that it was fitted to
-        return transition(Correlated(reverse, model, v.expand(2, *SHAPE)), x_0, times(t, 200)).mean().item()
+        return transition(Correlated(reverse, model, v.expand(2, *SHAPE)), x_0, times(t - 1, 200), times(t, 200)).mean().item()
 
     v = fitted_spectrum(reverse, model, x_0, t, 200, 1)
     assert loss(v) < loss(torch.ones(SHAPE).double()) - 0.03
@@ -158,7 +158,7 @@ def test_on_gaussian_images_it_reaches_the_full_covariance() -> None:
     wrapped = Correlated(reverse, model, torch.stack([fitted_spectrum(reverse, model, examples, t, n, 0) for t in range(2, 7)]))
     for t in (2, 4, 6):
         x_t, step = draw(Q, x_0, times(t, n)), Q.step(times(t - 1, 1), times(t, 1))
-        before, after = (term(p, x_0, x_t, times(t, n)) for p in (reverse, wrapped))
+        before, after = (term(p, x_0, x_t, times(t - 1, n), times(t, n)) for p in (reverse, wrapped))
         gain = before - after
         full = torch.log1p(step.on_x_0.square() / step.posterior_variance * model.gain(Q, times(t, 1))[1]).sum().item() / 2
         assert after.mean().item() == pytest.approx(full, abs=4 * after.std().item() / math.sqrt(n) + 24 / n)

@@ -34,7 +34,7 @@ from dpm.processes.gaussian import GaussianDiffusion, Step
 from dpm.reverse.gaussian import GaussianReverse
 from dpm.samplers import ancestral as samplers
 from dpm.study.records import Measurement, standard_error
-from dpm.variances import Variance
+from dpm.variances import Fixed
 
 T, SHAPE, MEAN, V = 24, (1, 2, 3), 0.2, 0.06
 Q = GaussianDiffusion(schedules.linear(T, 0.01, 0.4))
@@ -58,10 +58,10 @@ class Best(nn.Module):
         return MEAN + k * (x_t - alpha * MEAN)
 
 
-class Exact(Variance):
-    def __call__(self, q: GaussianDiffusion, output: Tensor, s: Tensor, t: Tensor, step: Step) -> tuple[Tensor, Tensor]:
+class Exact(Fixed):
+    def __call__(self, q: GaussianDiffusion, z: Tensor, s: Tensor, t: Tensor, step: Step) -> Tensor:
         _, _, left = gain(t)
-        return output, per_example(step.posterior_variance + step.on_x_0.square() * left, output)
+        return per_example(step.posterior_variance + step.on_x_0.square() * left, z)
 
 
 def exact() -> GaussianReverse:

@@ -56,16 +56,17 @@ TERM, VISIT, DIVERGENCE = bound.term, sampled.visit, bound.divergence
 
 def T_times_the_mean(self: OneTerm, reverse: Reverse, x_0: Tensor) -> Tensor:
     (prior, reconstruction), T = self.edges(reverse, x_0), len(reverse.process.schedule)
-    return prior + T * transition(reverse, x_0, uniform_times(x_0, T)) + reconstruction
+    return prior + T * transition(reverse, x_0, *uniform_steps(x_0, T)) + reconstruction
 
 
 def constants_with_every_term(self: OneTerm, reverse: Reverse, x_0: Tensor) -> Tensor:
     (prior, reconstruction), T = self.edges(reverse, x_0), len(reverse.process.schedule)
-    return (T - 1) * (prior + transition(reverse, x_0, uniform_times(x_0, T)) + reconstruction)
+    return (T - 1) * (prior + transition(reverse, x_0, *uniform_steps(x_0, T)) + reconstruction)
 
 
-def uniform_times(x_0: Tensor, T: int) -> Tensor:
-    return stratified(torch.ones(T - 1).double(), len(x_0), 2)[0]
+def uniform_steps(x_0: Tensor, T: int) -> tuple[Tensor, Tensor]:
+    t, _ = stratified(torch.ones(T - 1).double(), len(x_0), 2)
+    return t - 1, t
 
 
 def constants_once_per_step(self: Bound) -> Tensor:
@@ -162,10 +163,10 @@ def noise_divided_by_the_scale(self: StandardizedImages, grey: np.ndarray, gener
     return (g + u - self.mean) / self.std
 
 
-def divergence_from_data_without_noise(reverse: Reverse, x_0: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+def divergence_from_data_without_noise(reverse: Reverse, x_0: Tensor, x_t: Tensor, s: Tensor, t: Tensor) -> Tensor:
     """The release before October 2015: x_t comes from the image with its noise, the posterior mean from the one without."""
     data = test_evaluators.images()
-    return DIVERGENCE(reverse, (data.grey(x_0).round() - data.mean) / data.std, x_t, t)
+    return DIVERGENCE(reverse, (data.grey(x_0).round() - data.mean) / data.std, x_t, s, t)
 
 
 def closed_form(edges: str, schedule: str = "short", mean: float = 0.0, variance: float = 1.0) -> Callable[[], None]:

@@ -84,7 +84,7 @@ def exact_terms(p: Reverse, x_0: Tensor) -> Tensor:
         times = torch.full((len(x_0),), t)
         alpha, sigma = (per_example(c, x_0) for c in p.process.schedule(times))
         noise = corners(x_0[0].numel()).reshape(-1, *SHAPE)
-        columns.append(torch.stack([term(p, x_0, alpha * x_0 + sigma * eps, times) for eps in noise]).mean(0))
+        columns.append(torch.stack([term(p, x_0, alpha * x_0 + sigma * eps, times - 1, times) for eps in noise]).mean(0))
     return torch.stack(columns, 1)
 
 
@@ -175,7 +175,7 @@ def test_terms_are_those_of_the_examples_that_are_named() -> None:
 def test_a_control_that_is_the_term_itself_leaves_no_error() -> None:
     class Itself(Control):
         def __call__(self, process, x_0: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
-            return term(model(), x_0, x_t, t)
+            return term(model(), x_0, x_t, t - 1, t)
 
         def expectations(self, process, x_0: Tensor, t: Tensor) -> Tensor:
             return exact_terms(model(), x_0).mean(0)[t - 1]

@@ -131,7 +131,7 @@ def test_no_other_mean_or_variance_beats_the_oracle(t: int) -> None:
         rival = Perturbed(q, ROLL, Stationary())
         vars(rival).update(change)
         torch.manual_seed(0)  # the same x_t for all
-        terms[str(change)] = transition(rival, x_0, torch.full((2000,), t))
+        terms[str(change)] = transition(rival, x_0, torch.full((2000,), t - 1), torch.full((2000,), t))
     best = terms.pop("{}")
     for change, term in terms.items():
         loss = term - best

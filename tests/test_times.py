@@ -231,7 +231,7 @@ def test_one_term_of_an_example_is_its_prior_and_its_weighted_term() -> None:
     value = OneTerm(decoder_edges, Given(q))(p, x_0)
     torch.manual_seed(3)
     t, weights = stratified(q, 9, 1)
-    terms = term(p, x_0, draw(p.process, x_0, t), t)
+    terms = term(p, x_0, draw(p.process, x_0, t), t - 1, t)
     assert t.min() == 1
     assert torch.allclose(value, decoder_edges.prior(p, x_0) + weights * terms, rtol=1e-12)
 
@@ -240,8 +240,8 @@ def test_terms_come_back_in_the_order_of_the_batch() -> None:
     """Where the decoder's step and transitions are mixed in one batch, and not sorted."""
     p, t = reverse(), torch.tensor([3, 1, 6, 1, 2])
     x_0, x_t = examples(torch.randn(5, D).double()), torch.randn(5, *SHAPE).double()
-    alone = torch.cat([term(p, x_0[i : i + 1], x_t[i : i + 1], t[i : i + 1]) for i in range(5)])
-    assert torch.allclose(term(p, x_0, x_t, t), alone, rtol=1e-12)
+    alone = torch.cat([term(p, x_0[i : i + 1], x_t[i : i + 1], t[i : i + 1] - 1, t[i : i + 1]) for i in range(5)])
+    assert torch.allclose(term(p, x_0, x_t, t - 1, t), alone, rtol=1e-12)
 
 
 def test_one_term_in_float32_stays_so() -> None:

@@ -5,14 +5,16 @@
 2015 (eq. 14) reports K, the negative of the right-hand side; 2020 (eq. 5) the right-hand side itself.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 from torch.distributions import kl_divergence
 
 from dpm.errors import UserError
-from dpm.processes import Process
+from dpm.processes import Process, at
 from dpm.reverse import Reverse
 
 
@@ -21,7 +23,7 @@ class Bound:
     """The three parts of the bound on -log p(x_0), one row per example, in nats."""
 
     prior: Tensor  # (B,)
-    transitions: Tensor  # (B, T - 1), for t = 2..T
+    transitions: Tensor  # (B, T - 1), for t = 2..T, or one for each step of a grid
     reconstruction: Tensor  # (B,)
 
     @property
@@ -35,28 +37,31 @@ def draw(process: Process, x_0: Tensor, t: Tensor) -> Tensor:
     return marginal.rsample() if marginal.has_rsample else marginal.sample()
 
 
-def term(reverse: Reverse, x_0: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
-    """L_{t-1} of 2020, eq. 5, at x_t, shape (B,): -log p(x_0 | x_1) for t = 1, a transition's KL for t >= 2."""
-    last = t == 1
+def term(reverse: Reverse, x_0: Tensor, x_t: Tensor, s: Tensor, t: Tensor) -> Tensor:
+    """What the step from t to s adds to the bound at x_t, (B,): -log p(x_0 | x_t) to s = 0, else a KL divergence.
+
+    L_{t-1} of 2020, eq. 5, for s = t - 1.
+    """
+    last = s == 0
     if not last.any():
-        return divergence(reverse, x_0, x_t, t)
+        return divergence(reverse, x_0, x_t, s, t)
     if last.all():
-        return -reverse(x_t, t - 1, t).log_prob(x_0)
+        return -reverse(x_t, s, t).log_prob(x_0)
     parts, order = [], []
     for chosen in (last, ~last):
-        parts.append(term(reverse, x_0[chosen], x_t[chosen], t[chosen]))
+        parts.append(term(reverse, x_0[chosen], x_t[chosen], s[chosen], t[chosen]))
         order.append(chosen.nonzero().squeeze(1))
     return torch.cat(parts)[torch.cat(order).argsort()]
 
 
-def divergence(reverse: Reverse, x_0: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
-    """KL(q(x_{t-1} | x_t, x_0) || p(x_{t-1} | x_t)) for t >= 2, shape (B,)."""
-    return kl_divergence(reverse.process.posterior(x_0, x_t, t - 1, t), reverse(x_t, t - 1, t))
+def divergence(reverse: Reverse, x_0: Tensor, x_t: Tensor, s: Tensor, t: Tensor) -> Tensor:
+    """KL(q(x_s | x_t, x_0) || p(x_s | x_t)) for s > 0, shape (B,)."""
+    return kl_divergence(reverse.process.posterior(x_0, x_t, s, t), reverse(x_t, s, t))
 
 
-def transition(reverse: Reverse, x_0: Tensor, t: Tensor) -> Tensor:
+def transition(reverse: Reverse, x_0: Tensor, s: Tensor, t: Tensor) -> Tensor:
     """The divergence at one draw of x_t ~ q(x_t | x_0)."""
-    return divergence(reverse, x_0, draw(reverse.process, x_0, t), t)
+    return divergence(reverse, x_0, draw(reverse.process, x_0, t), s, t)
 
 
 class Edges:
@@ -96,11 +101,11 @@ class EntropyEdges(Edges):
         """H_pi - H_q(X_T | X_0) (2015, eq. 14)."""
         process = reverse.process
         require_stationary(process, x_0)
-        return process.prior(x_0).entropy() - process.marginal(x_0, _last(reverse, x_0)).entropy()
+        return process.prior(x_0).entropy() - process.marginal(x_0, at(x_0, process.schedule.end)).entropy()
 
     def reconstruction(self, reverse: Reverse, x_0: Tensor) -> Tensor:
         """H_q(X_1 | X_0) (2015, eq. 14)."""
-        return reverse.process.marginal(x_0, _time(x_0, 1)).entropy()
+        return reverse.process.marginal(x_0, at(x_0, 1)).entropy()
 
 
 class StationaryEdges(Edges):
@@ -111,12 +116,12 @@ class StationaryEdges(Edges):
     def prior(self, reverse: Reverse, x_0: Tensor) -> Tensor:
         """L_T = KL(q(x_T | x_0) || pi)."""
         process = reverse.process
-        return kl_divergence(process.marginal(x_0, _last(reverse, x_0)), process.prior(x_0))
+        return kl_divergence(process.marginal(x_0, at(x_0, process.schedule.end)), process.prior(x_0))
 
     def reconstruction(self, reverse: Reverse, x_0: Tensor) -> Tensor:
         """E_q[-log p(x_0 | x_1)] = -log pi(x_0) - KL(q(x_1 | x_0) || pi) for p(x_0 | x_1) = q(x_1 | x_0) pi(x_0) / pi(x_1)."""
         pi = reverse.process.prior(x_0)
-        return -pi.log_prob(x_0) - kl_divergence(reverse.process.marginal(x_0, _time(x_0, 1)), pi)
+        return -pi.log_prob(x_0) - kl_divergence(reverse.process.marginal(x_0, at(x_0, 1)), pi)
 
 
 class DecoderEdges(StationaryEdges):
@@ -127,19 +132,19 @@ class DecoderEdges(StationaryEdges):
 
     def reconstruction(self, reverse: Reverse, x_0: Tensor) -> Tensor:
         """L_0 = -log p(x_0 | x_1) at one draw of x_1 (2020, eq. 5)."""
-        one = _time(x_0, 1)
-        return term(reverse, x_0, draw(reverse.process, x_0, one), one)
+        one = at(x_0, 1)
+        return term(reverse, x_0, draw(reverse.process, x_0, one), one - 1, one)
 
 
 entropy_edges, stationary_edges, decoder_edges = EntropyEdges(), StationaryEdges(), DecoderEdges()
 
 
 @torch.no_grad()
-def bound(reverse: Reverse, x_0: Tensor, edges: Edges) -> Bound:
-    """Every term of the bound once, each at its own draw of x_t."""
+def bound(reverse: Reverse, x_0: Tensor, edges: Edges, grid: Sequence[float] | None = None) -> Bound:
+    """Every term of the bound once, each at its own draw of x_t; the chain's steps 1, ..., T, or an increasing grid from 1."""
     prior, reconstruction = edges(reverse, x_0)
-    steps = range(2, len(reverse.process.schedule) + 1)
-    terms = [transition(reverse, x_0, _time(x_0, t)) for t in steps]
+    steps = pairwise(grid or range(1, len(reverse.process.schedule) + 1))
+    terms = [transition(reverse, x_0, at(x_0, s), at(x_0, t)) for s, t in steps]
     return Bound(prior, torch.stack(terms, 1) if terms else x_0.new_zeros(len(x_0), 0), reconstruction)
 
 
@@ -154,11 +159,3 @@ def require_stationary(process: Process, x_0: Tensor) -> None:
             f"entropy edges need data with E[-log pi(x_0)] = {entropy:.4g} nats (E x_0^2 = 1, or the base rate as mean), but "
             f"these have {entropy + gap:.4g} +- {error:.2g}: standardise them, or use stationary edges, which hold for any data"
         )
-
-
-def _last(reverse: Reverse, x: Tensor) -> Tensor:
-    return _time(x, len(reverse.process.schedule))
-
-
-def _time(x: Tensor, t: int) -> Tensor:
-    return torch.full((len(x),), t, dtype=torch.long, device=x.device)

@@ -1,4 +1,4 @@
-"""Noise schedules: how much of the data is left at time t. t = 0 is data, t = T is noise."""
+"""Noise schedules: how much of the data is left at time t. t = 0 is data, t = `end` is noise, T steps for a chain."""
 
 import torch
 from torch import Tensor, nn
@@ -7,11 +7,41 @@ from dpm.errors import UserError
 from dpm.facts import Scalar, digits
 
 
-class BetaSchedule(nn.Module):
+class Schedule(nn.Module):
+    """(alpha_t, sigma_t) of x_t = alpha_t x_0 + sigma_t eps for real t in [0, end]; alpha_t / sigma_t falls with t."""
+
+    end: float
+    prior_std = 1.0  # of pi, where the reverse process starts
+
+    @property
+    def facts(self) -> dict[str, Scalar]:
+        """What claims are compared with."""
+        return {"schedule": type(self).__name__}
+
+    def __len__(self) -> int:
+        """T, the number of steps of a chain."""
+        raise UserError(f"{type(self).__name__} has no steps of its own: give a grid of times")
+
+    def forward(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        raise NotImplementedError
+
+    def time(self, noise: Tensor) -> Tensor:
+        """t at which sigma_t / alpha_t = noise, in the shape of noise."""
+        raise NotImplementedError
+
+    def rates(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """(d alpha / dt, d sigma / dt) at real t, in the shape of t."""
+        rates: tuple[Tensor, Tensor] = torch.func.jvp(self, (t,), (torch.ones_like(t),))[1]
+        return rates
+
+
+class BetaSchedule(Schedule):
     """Variances beta_1..beta_T of the forward steps (2015, section 2.1; 2020, eq. 2), kept in float64.
 
     alpha_bar_t = prod_{u <= t} (1 - beta_u), alpha_bar_0 = 1 (2020, eq. 4), is a product of up to thousands of factors
-    close to one: it is summed in the logarithm, and 1 - alpha_bar_t is never a difference.
+    close to one: it is summed in the logarithm, and 1 - alpha_bar_t is never a difference. Between whole steps log alpha_bar_t
+    is linear: the stochastic differential equation dx = -beta x / 2 dt + beta^1/2 dw with constant beta = -log(1 - beta_t) in
+    step t, whose marginals at whole t are exactly those of the chain.
     """
 
     def __init__(self, betas: Tensor, name: str = "given") -> None:
@@ -36,13 +66,29 @@ class BetaSchedule(nn.Module):
         betas = self.betas.tolist()
         return {"T": len(self), "schedule": self.name, "beta_1": digits(betas[0]), "beta_T": digits(betas[-1])}
 
+    @property
+    def end(self) -> int:  # type: ignore[override]
+        return len(self)
+
     def __len__(self) -> int:
-        """T, the number of steps."""
         return len(self.initial)
 
+    def at_steps(self) -> Tensor:
+        """log alpha_bar_t for t = 0..T, shape (T + 1,)."""
+        return self.log_alpha_bars
+
     def log_alpha_bar(self, t: Tensor) -> Tensor:
-        """log alpha_bar_t for integer t in 0..T, in the shape of t."""
-        return self.log_alpha_bars[t]
+        """log alpha_bar_t for whole or real t in 0..T, in the shape of t."""
+        known = self.at_steps()
+        if not t.is_floating_point():
+            return known[t]
+        before = t.detach().floor().long().clamp(0, len(self) - 1)
+        return torch.lerp(known[before], known[before + 1], t.to(known.dtype) - before)
+
+    def time(self, noise: Tensor) -> Tensor:
+        wanted, known = torch.log1p(noise.double().square()), -self.at_steps().detach()
+        after = torch.searchsorted(known, wanted).clamp(1, len(self))
+        return (after - 1) + (wanted - known[after - 1]) / (known[after] - known[after - 1])
 
     def alpha_bar(self, t: Tensor) -> Tensor:
         return self.log_alpha_bar(t).exp()
@@ -74,8 +120,8 @@ class LearnedBetaSchedule(BetaSchedule):
         """What is set: beta_T is the training's."""
         return {key: value for key, value in super().facts.items() if key != "beta_T"}
 
-    def log_alpha_bar(self, t: Tensor) -> Tensor:
-        return cumulate(self.betas)[t]
+    def at_steps(self) -> Tensor:
+        return cumulate(self.betas)
 
 
 def cumulate(betas: Tensor) -> Tensor:

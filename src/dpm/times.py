@@ -1,6 +1,7 @@
-"""Which terms of the bound to look at: distributions of t over first..T, and draws from them that are spread evenly."""
+"""Which steps to look at: distributions of their times, and draws from them that are spread evenly."""
 
-from typing import Any, Protocol
+from abc import ABC, abstractmethod
+from typing import Any, NamedTuple, Protocol
 from weakref import WeakKeyDictionary
 
 import torch
@@ -11,9 +12,40 @@ from dpm.errors import UserError
 from dpm.reverse import Reverse
 
 
-class Times(Protocol):
+class Draws(NamedTuple):
+    """Steps from t to s, and 1 / q of each in float64, (n,)."""
+
+    s: Tensor
+    t: Tensor
+    weights: Tensor
+
+
+class Steps(Protocol):
+    """Who draws steps; an objective needs no more of time than this."""
+
+    def draw(self, reverse: Reverse, x_0: Tensor, first: int) -> Draws:
+        """One step for each example, from t >= first where time is whole."""
+
+
+class Times(Steps, ABC):
+    """Single steps of a chain, t = first..T and s = t - 1."""
+
+    @abstractmethod
     def masses(self, reverse: Reverse, first: int) -> Tensor:
         """Probabilities of t = first..T up to a common factor, positive, float64, shape (T - first + 1,)."""
+
+    def draw(self, reverse: Reverse, x_0: Tensor, first: int) -> Draws:
+        t, weights = stratified(self.masses(reverse, first).to(x_0.device), len(x_0), first)
+        return Draws(t - 1, t, weights)
+
+
+class Continuous(Steps):
+    """Real t, uniform on (0, end) and stratified; s and t are the same moment, for regressions."""
+
+    def draw(self, reverse: Reverse, x_0: Tensor, first: int) -> Draws:
+        end, u = reverse.process.schedule.end, torch.rand(1, dtype=torch.float64, device=x_0.device)
+        t = end * (torch.arange(len(x_0), device=x_0.device) + u) / len(x_0)
+        return Draws(t, t, torch.full_like(t, end))
 
 
 class Uniform(Times):

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils._pytree import tree_map
 
 from dpm import seeds
-from dpm.data import Data
+from dpm.data import Batch, Data
 from dpm.errors import UserError
 from dpm.objectives import Objective
 from dpm.runs import parallel
@@ -115,8 +116,8 @@ class MeanLoss(nn.Module):
         super().__init__()
         self.reverse, self.objective = reverse, objective
 
-    def forward(self, x_0: Tensor) -> Tensor:
-        return self.objective(self.reverse, x_0).mean()
+    def forward(self, batch: Batch) -> Tensor:
+        return self.objective(self.reverse, batch).mean()
 
 
 class Closure:
@@ -129,7 +130,8 @@ class Closure:
     def __init__(self, learner: Learner, loss_of: nn.Module, data: Data, plan: Plan, seed: int) -> None:
         self.learner, self.loss_of, self.seed, self.clip = learner, loss_of, seed, plan.clip or math.inf
         self.parameters = list(learner.reverse.parameters())
-        self.x_0 = parallel.share(data.batch(plan.batch_size, seed, learner.step)).to(self.parameters[0].device)
+        device = self.parameters[0].device
+        self.batch = tree_map(lambda x: parallel.share(x).to(device), data.batch(plan.batch_size, seed, learner.step))
         self.norm = torch.zeros(())
 
     def __call__(self) -> Tensor:
@@ -147,7 +149,7 @@ class Closure:
 
     def loss(self) -> Tensor:
         seeds.seed_everything(self.seed, seeds.NOISE, self.learner.step, parallel.rank())
-        loss: Tensor = self.loss_of(self.x_0)
+        loss: Tensor = self.loss_of(self.batch)
         return loss
 
 

@@ -1,10 +1,12 @@
 """Data sets: batches that are pure functions of (seed, step), and held-out examples that no training sees."""
 
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch import Tensor
 
 from dpm.facts import Scalar
+
+Batch = Any  # a tensor (size, ...), or a tuple or mapping of such: what data and objective agree on
 
 
 class Data(Protocol):
@@ -12,8 +14,8 @@ class Data(Protocol):
     def facts(self) -> dict[str, Scalar]:
         """What numbers about these data mean: `data`, their name; `split`, what the held-out examples are; and the like."""
 
-    def batch(self, size: int, seed: int, step: int) -> Tensor:
-        """The training batch of a step, (size, ...)."""
+    def batch(self, size: int, seed: int, step: int) -> Batch:
+        """The training batch of a step; examples x_0, (size, ...), for all but objectives of pairs."""
 
     def validation(self, n: int) -> Tensor:
         """Examples to choose settings by; disjoint from training and from the held-out ones."""

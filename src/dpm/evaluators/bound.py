@@ -61,7 +61,7 @@ def _one_draw(reverse: Reverse, x_0: Tensor, t: int, batch_size: int, seed: int,
     for index, batch in enumerate(x_0.split(batch_size)):  # type: ignore[no-untyped-call]
         seeds.seed_everything(seed, seeds.EVALUATION, t, draw, index)
         times = torch.full((len(batch),), t, dtype=torch.long, device=batch.device)
-        terms.append(transition(reverse, batch, times).double().cpu())
+        terms.append(transition(reverse, batch, times - 1, times).double().cpu())
     return terms
 
 

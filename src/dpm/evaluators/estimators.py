@@ -29,7 +29,7 @@ def every_term(reverse: Reverse, x_0: Tensor, seed: int, repetition: int) -> Ten
         for t in range(1, len(reverse.process.schedule) + 1):
             seeds.seed_everything(seed, seeds.EVALUATION, STREAM, t, repetition)
             times = torch.full((len(x_0),), t, device=x_0.device)
-            yield term(reverse, x_0, draw(reverse.process, x_0, times), times).double()
+            yield term(reverse, x_0, draw(reverse.process, x_0, times), times - 1, times).double()
 
     return torch.stack(list(columns()), 1)
 

@@ -86,5 +86,5 @@ class InStages:
         for k, times in zip(order.split(self.batch_size), t.split(self.batch_size), strict=True):  # type: ignore[no-untyped-call]
             x, at = x_0[k.to(x_0.device)], times.to(x_0.device)
             x_t = draw(before.process, x, at)
-            values.append((term(after, x, x_t, at) - term(before, x, x_t, at)).double().cpu())
+            values.append((term(after, x, x_t, at - 1, at) - term(before, x, x_t, at - 1, at)).double().cpu())
         return t, weight * torch.cat(values)

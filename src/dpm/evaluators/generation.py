@@ -34,7 +34,7 @@ class FirstSteps(Reverse):
     """The steps 1..t of another reverse process: a process with T = t, whose chains start at x_t. q is the same up to there."""
 
     def __init__(self, reverse: Reverse, t: int) -> None:
-        betas: Tensor = reverse.process.schedule.betas
+        betas: Any = reverse.process.schedule.betas
         self.reverse, self.first = reverse, GaussianDiffusion(BetaSchedule(betas[:t].detach()))
 
     @property

@@ -118,7 +118,7 @@ def visit(
         seeds.seed_everything(*key, number)
         t, x = (first + i).to(x_0.device), x_0[k.to(x_0.device)]
         x_t = draw(reverse.process, x, t)
-        terms.append(term(reverse, x, x_t, t).double().cpu() / q[i])
+        terms.append(term(reverse, x, x_t, t - 1, t).double().cpu() / q[i])
         controls.append(control(reverse.process, x, x_t, t).double().cpu() / q[i] if control else torch.zeros(len(i)).double())
     return Pass(examples, first + index, torch.cat(terms), torch.cat(controls))
 

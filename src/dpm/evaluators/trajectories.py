@@ -1,6 +1,7 @@
 """What Figure 1 of 2015 shows: samples along the forward and the reverse process, and the drift of the reverse mean."""
 
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,7 +25,8 @@ class Trajectories:
 
     @torch.no_grad()
     def __call__(self, reverse: Reverse, data: Data, x_0: Tensor, seed: int) -> Evaluation:
-        betas = {"betas": reverse.process.schedule.betas.numpy()}
+        schedule: Any = reverse.process.schedule
+        betas = {"betas": schedule.betas.numpy()}
         if seed != self.drawn:
             return Evaluation(arrays=betas)
         seeds.seed_everything(seed, seeds.SAMPLING)

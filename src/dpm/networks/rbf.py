@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from dpm.data import Data
 from dpm.errors import UserError
+from dpm.networks import require_whole
 from dpm.networks.starts import Start
 from dpm.processes.gaussian import GaussianDiffusion
 from dpm.schedules import BetaSchedule
@@ -27,6 +28,7 @@ class NormalizedRBF(nn.Module):
         self.facts = {"hidden_units": units}
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        require_whole(self, t)
         squared = (x[:, None] - self.centres).square().sum(-1)
         phi = torch.softmax(-squared / (2 * (2 * self.log_widths).exp()), dim=1).to(self.weights.dtype)
         output = torch.bmm(phi[:, None], self.weights[t - 1]).squeeze(1) + self.biases[t - 1]
@@ -72,6 +74,7 @@ class OrthonormalRBF(NormalizedRBF):
     scales: Tensor
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        require_whole(self, t)
         times, counts = t.unique_consecutive(return_counts=True)  # type: ignore[no-untyped-call]
         phi, W = self.phi(x.to(self.centres.dtype)), self.read_outs()
         blocks = zip(phi.split(counts.tolist()), times - 1, strict=True)  # type: ignore[no-untyped-call]

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from dpm.errors import UserError
+from dpm.networks import require_whole
 
 
 class SigmoidMLP(nn.Module):
@@ -33,6 +34,7 @@ class SigmoidMLP(nn.Module):
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         """Layers in the precision of the weights, output in that of x."""
+        require_whole(self, t)
         h = self.body(x.to(self.corrections[0].dtype))
         return self.read_out(torch.cat([h, h.new_ones(len(h), 1)], 1), t).to(x.dtype)
 

@@ -1,7 +1,9 @@
-"""Training objectives: (reverse, x_0) -> (B,) nats; the trainer takes the mean and knows nothing else."""
+"""Training objectives: (reverse, batch) -> (B,), of x_0 in nats; the trainer takes the mean and knows nothing else."""
 
 from collections.abc import Callable
 
 from torch import Tensor, nn
 
-Objective = Callable[[nn.Module, Tensor], Tensor]
+from dpm.data import Batch
+
+Objective = Callable[[nn.Module, Batch], Tensor]

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from dpm.bound import draw, term
 from dpm.reverse import Reverse
-from dpm.times import Uniform, stratified
+from dpm.times import Uniform
 
 
 class MeanTerm:
@@ -17,5 +17,5 @@ class MeanTerm:
     """
 
     def __call__(self, reverse: Reverse, x_0: Tensor) -> Tensor:
-        t, _ = stratified(Uniform().masses(reverse, 1).to(x_0.device), len(x_0), 1)
-        return term(reverse, x_0, draw(reverse.process, x_0, t), t) / (x_0[0].numel() * math.log(2))
+        s, t, _ = Uniform().draw(reverse, x_0, 1)
+        return term(reverse, x_0, draw(reverse.process, x_0, t), s, t) / (x_0[0].numel() * math.log(2))

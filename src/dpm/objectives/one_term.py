@@ -5,7 +5,7 @@ from torch import Tensor
 
 from dpm.bound import Edges, draw, stationary_edges, term
 from dpm.reverse import Reverse
-from dpm.times import Times, Uniform, stratified
+from dpm.times import Steps, Uniform
 
 
 class OneTerm:
@@ -17,7 +17,7 @@ class OneTerm:
 
     wraps = "times"
 
-    def __init__(self, edges: Edges = stationary_edges, times: Times | None = None) -> None:
+    def __init__(self, edges: Edges = stationary_edges, times: Steps | None = None) -> None:
         self.edges, self.times = edges, times or Uniform()
 
     def __call__(self, reverse: Reverse, x_0: Tensor) -> Tensor:
@@ -25,5 +25,5 @@ class OneTerm:
         closed = self.edges.reconstruction(reverse, x_0) if first == 2 else torch.zeros_like(prior)
         if first > len(reverse.process.schedule):  # a chain without transitions
             return prior + closed
-        t, weights = stratified(self.times.masses(reverse, first).to(x_0.device), len(x_0), first)
-        return prior + weights.to(x_0.dtype) * term(reverse, x_0, draw(reverse.process, x_0, t), t) + closed
+        s, t, weights = self.times.draw(reverse, x_0, first)
+        return prior + weights.to(x_0.dtype) * term(reverse, x_0, draw(reverse.process, x_0, t), s, t) + closed

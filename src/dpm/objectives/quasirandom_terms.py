@@ -26,4 +26,4 @@ class QuasiRandomTerms:
         t, x = torch.arange(2, T + 1, device=x_0.device).repeat_interleave(n), x_0.repeat(T - 1, 1)
         q = reverse.process.marginal(x, t)
         x_t = q.mean + q.stddev * quasirandom.normal(u).flatten(0, 1).to(x_0)
-        return prior + divergence(reverse, x, x_t, t).view(T - 1, n).sum(0) + reconstruction
+        return prior + divergence(reverse, x, x_t, t - 1, t).view(T - 1, n).sum(0) + reconstruction

@@ -5,16 +5,21 @@ from torch import Tensor
 from dpm.errors import UserError
 from dpm.predictions import DataPrediction
 from dpm.reverse.gaussian import GaussianReverse
-from dpm.times import Uniform, stratified
+from dpm.times import Steps, Uniform
 
 
 class Simple:
-    """Mean over coordinates of |target - network(x_t, t)|^2 with t uniform on 1..T, shape (B,)."""
+    """Mean over coordinates of |target - network(x_t, t)|^2 with t uniform on 1..T, or drawn by `times`, shape (B,)."""
+
+    wraps = "times"
+
+    def __init__(self, times: Steps | None = None) -> None:
+        self.times = times or Uniform()
 
     def __call__(self, reverse: GaussianReverse, x_0: Tensor) -> Tensor:
         process, prediction = reverse.process, reverse.prediction
         if not isinstance(prediction, DataPrediction):
             raise UserError(f"L_simple regresses a target that x_0 determines; {type(prediction).__name__} has none")
-        t, _ = stratified(Uniform().masses(reverse, 1).to(x_0.device), len(x_0), 1)
+        _, t, _ = self.times.draw(reverse, x_0, 1)
         x_t = process.marginal(x_0, t).sample()
         return (prediction.target(process, x_0, x_t, t) - reverse.output(x_t, t)).square().flatten(1).mean(1)

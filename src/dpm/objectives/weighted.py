@@ -4,7 +4,7 @@ from torch import Tensor
 
 from dpm.bound import draw, term
 from dpm.reverse.gaussian import GaussianReverse
-from dpm.times import Times, Uniform, stratified
+from dpm.times import Steps, Uniform
 
 
 class Weighted:
@@ -17,13 +17,13 @@ class Weighted:
 
     wraps = "times"
 
-    def __init__(self, times: Times | None = None) -> None:
+    def __init__(self, times: Steps | None = None) -> None:
         self.times = times or Uniform()
 
     def __call__(self, reverse: GaussianReverse, x_0: Tensor) -> Tensor:
         process = reverse.process
-        t, _ = stratified(self.times.masses(reverse, 2).to(x_0.device), len(x_0), 2)
-        (alpha, sigma), (before, sigma_before) = process.schedule(t), process.schedule(t - 1)
+        s, t, _ = self.times.draw(reverse, x_0, 2)
+        (alpha, sigma), (before, sigma_before) = process.schedule(t), process.schedule(s)
         w = 2 / ((before * sigma / sigma_before).square() - alpha.square())
-        loss: Tensor = w.to(x_0.dtype) * term(reverse, x_0, draw(process, x_0, t), t)
+        loss: Tensor = w.to(x_0.dtype) * term(reverse, x_0, draw(process, x_0, t), s, t)
         return loss

@@ -2,17 +2,19 @@
 
 from typing import Protocol
 
+import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
 from dpm.facts import Scalar
-from dpm.schedules import BetaSchedule
+from dpm.schedules import Schedule
 
 
-class Process(Protocol):
-    """Distributions over one example: log_prob, entropy and kl_divergence have shape (B,), in nats. 0 <= s < t <= T."""
+class Marginals(Protocol):
+    """q at one time: all that flows and regressions need. log_prob, entropy and kl_divergence have shape (B,), in nats."""
 
-    schedule: BetaSchedule
+    @property
+    def schedule(self) -> Schedule: ...
 
     @property
     def facts(self) -> dict[str, Scalar]:
@@ -24,11 +26,20 @@ class Process(Protocol):
     def marginal(self, x_0: Tensor, t: Tensor) -> Distribution:
         """q(x_t | x_0)."""
 
+
+class Process(Marginals, Protocol):
+    """q at two times, 0 <= s < t <= end: a Markov chain at whatever times, whole or real."""
+
     def kernel(self, x_s: Tensor, s: Tensor, t: Tensor) -> Distribution:
         """q(x_t | x_s)."""
 
     def posterior(self, x_0: Tensor, x_t: Tensor, s: Tensor, t: Tensor) -> Distribution:
         """q(x_s | x_t, x_0)."""
+
+
+def at(like: Tensor, t: float) -> Tensor:
+    """(B,), the time t of every example: whole if t is."""
+    return torch.full((len(like),), t, dtype=torch.long if isinstance(t, int) else torch.float64, device=like.device)
 
 
 def per_example(values: Tensor, like: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from torch.distributions import Distribution, Independent, Normal
 
 from dpm.facts import Scalar
 from dpm.processes import per_example
-from dpm.schedules import BetaSchedule
+from dpm.schedules import Schedule
 
 
 class Step(NamedTuple):
@@ -31,7 +31,7 @@ class GaussianDiffusion(nn.Module):
     only then cast to the type of x: in float32 the difference would lose a small beta.
     """
 
-    def __init__(self, schedule: BetaSchedule) -> None:
+    def __init__(self, schedule: Schedule) -> None:
         super().__init__()
         self.schedule = schedule
 
@@ -40,8 +40,8 @@ class GaussianDiffusion(nn.Module):
         return self.schedule.facts
 
     def prior(self, like: Tensor) -> Distribution:
-        """pi = N(0, I)."""
-        return normal(torch.zeros_like(like), torch.ones_like(like))
+        """pi = N(0, I), or the schedule's standard deviation."""
+        return normal(torch.zeros_like(like), torch.full_like(like, self.schedule.prior_std))
 
     def marginal(self, x_0: Tensor, t: Tensor) -> Distribution:
         """q(x_t | x_0) = N(alpha_t x_0, sigma_t^2 I) (2020, eq. 4)."""
@@ -54,7 +54,7 @@ class GaussianDiffusion(nn.Module):
         return normal(per_example(step.alpha, x_s) * x_s, per_example(step.variance.sqrt(), x_s))
 
     def posterior(self, x_0: Tensor, x_t: Tensor, s: Tensor, t: Tensor) -> Distribution:
-        """q(x_s | x_t, x_0) for s >= 1 (2020, eqs. 6-7); at s = 0 it is a point mass and has no density."""
+        """q(x_s | x_t, x_0) for s > 0 (2020, eqs. 6-7); at s = 0 it is a point mass and has no density."""
         step = self.step(s, t)
         return normal(posterior_mean(step, x_0, x_t), per_example(step.posterior_variance.sqrt(), x_t))
 

@@ -101,7 +101,7 @@ class Correlated(Reverse):
         known = (s == t - 1) & (s > 0) & (t <= last)
         if not known.any():
             return p
-        spectra = self.spectra[(t - 2).clamp(0, last - 2)]
+        spectra = self.spectra[(t - 2).long().clamp(0, last - 2)]
         return CorrelatedNormal(p.mean, p.stddev, spectra.where(known[:, None, None, None], 1), self.basis)
 
 

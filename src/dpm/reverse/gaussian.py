@@ -11,7 +11,7 @@ from dpm.errors import UserError
 from dpm.facts import Scalar, named
 from dpm.predictions import DataPrediction, Prediction
 from dpm.predictions.papers import Clipped
-from dpm.processes.gaussian import GaussianDiffusion, Step, normal
+from dpm.processes.gaussian import GaussianDiffusion, normal
 from dpm.reverse import ReverseStep, require_shape
 from dpm.variances import Variance
 
@@ -52,7 +52,8 @@ class GaussianReverse(ReverseStep):
 
     def step(self, x_t: Tensor, s: Tensor, t: Tensor) -> Distribution:
         step = self.process.step(s, t)
-        output, variance = self.split(x_t, s, t, step)
+        output, z = self.split(x_t, t)
+        variance = self.variance(self.process, z, s, t, step)
         mean = self.prediction.mean(self.process, output, x_t, t, step, variance)
         return normal(mean, variance.sqrt())
 
@@ -64,13 +65,13 @@ class GaussianReverse(ReverseStep):
 
     def output(self, x_t: Tensor, t: Tensor) -> Tensor:
         """What the prediction reads of the network's output, without the variance's part."""
-        return self.split(x_t, t - 1, t, self.process.step(t - 1, t))[0]
+        return self.split(x_t, t)[0]
 
-    def split(self, x_t: Tensor, s: Tensor, t: Tensor, step: Step) -> tuple[Tensor, Tensor]:
-        """What the prediction reads, shaped like x_t, and the variance; any other shape would broadcast without a word."""
-        output, variance = self.variance(self.process, self.raw(x_t, t), s, t, step)
+    def split(self, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """What the prediction reads, shaped like x_t, and what the variance reads; any other shape would broadcast silently."""
+        output, z = self.variance.split(self.raw(x_t, t))
         require_shape(output, x_t, f"with {type(self.variance).__name__} the network gives")
-        return output, variance
+        return output, z
 
     def raw(self, x_t: Tensor, t: Tensor) -> Tensor:
         """The network's output, before it is split."""

@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 
 from dpm.errors import UserError
+from dpm.processes import at
 from dpm.reverse import Reverse
 
 
 @torch.no_grad()
-def ancestral(reverse: Reverse, x_T: Tensor, steps: Iterable[int], sweeps: int = 1) -> Iterator[Tensor]:
-    """Yield x_s for each s of a decreasing grid `steps` from T to 0, at any stride; the last item is the sample.
+def ancestral(reverse: Reverse, x_T: Tensor, steps: Iterable[float], sweeps: int = 1) -> Iterator[Tensor]:
+    """Yield x_s for each s of a decreasing grid `steps` from `end` (T) to 0, at any stride; the last item is the sample.
 
     The last step shows the mode of p(x_0 | x_1), without noise (2020, section 3.3).
 
@@ -23,14 +24,14 @@ def ancestral(reverse: Reverse, x_T: Tensor, steps: Iterable[int], sweeps: int =
     a Gibbs sampler, whose x_s tends to the marginal p(x_s) r(x_s) / Z that 2015 asks for (section 2.5), at any stride. The
     last step is taken once: the fixed one (2015, eq. 44) reverses q under pi, and pairs would lead to pi(x_0) r(x_0) / Z.
     """
-    grid, T = list(steps), len(reverse.process.schedule)
-    if grid != sorted(set(grid), reverse=True) or grid[:1] != [T] or grid[-1] != 0:
-        raise UserError(f"a sampling grid decreases from T = {T} to 0, got {grid[:6]}...")
+    grid, end = list(steps), reverse.process.schedule.end
+    if grid != sorted(set(grid), reverse=True) or grid[:1] != [end] or grid[-1] != 0:
+        raise UserError(f"a sampling grid decreases from T = {end} to 0, got {grid[:6]}...")
     if sweeps < 1:
         raise UserError(f"every step is taken at least once, got {sweeps=}")
-    x, one = x_T, torch.ones(len(x_T), dtype=torch.long, device=x_T.device)
+    x = x_T
     for t, s in pairwise(grid):
-        times = one * s, one * t
+        times = at(x, s), at(x, t)
         p = reverse(x, *times)
         for _ in range(sweeps - 1 if s > 0 else 0):
             p = reverse(reverse.process.kernel(p.sample(), *times).sample(), *times)

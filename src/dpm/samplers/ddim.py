@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from dpm.errors import UserError
-from dpm.processes import per_example
+from dpm.processes import at, per_example
 from dpm.processes.gaussian import GaussianDiffusion, normal
 from dpm.reverse import Reverse
 from dpm.reverse.gaussian import GaussianReverse
@@ -50,22 +50,21 @@ def moved(reverse: GaussianReverse, x_t: Tensor, s: Tensor, t: Tensor, left: Ten
     return per_example(on_x_t, x_t) * x_t + per_example(on_x_0, x_t) * reverse.predicted(x_t, t)
 
 
-def ddim(reverse: GaussianReverse, x_T: Tensor, steps: Iterable[int], eta: float = 0.0) -> Iterator[Tensor]:
+def ddim(reverse: GaussianReverse, x_T: Tensor, steps: Iterable[float], eta: float = 0.0) -> Iterator[Tensor]:
     """Yield x_s for each s of a decreasing grid from T to 0, as `ancestral` does; with eta = 0 a function of x_T."""
     return ancestral(DDIM(reverse, eta), x_T, steps)
 
 
 @torch.no_grad()
-def encode(reverse: GaussianReverse, x: Tensor, steps: Iterable[int]) -> Iterator[Tensor]:
+def encode(reverse: GaussianReverse, x: Tensor, steps: Iterable[float]) -> Iterator[Tensor]:
     """Yield x_s for each s of an increasing grid from t >= 1, where x is, to T: eta = 0 backwards (section 4.3).
 
     Each step takes x_0-hat and eps-hat at its other end, so that it inverts the sampler's step in the limit of small ones
     only. At t = 0 there is no noise to see: start at 1 from alpha_1 x_0, or from a draw of x_1.
     """
-    grid, T = list(steps), len(reverse.process.schedule)
-    if grid != sorted(set(grid)) or grid[-1:] != [T] or grid[0] < 1:
+    grid, T = list(steps), reverse.process.schedule.end
+    if grid != sorted(set(grid)) or grid[-1:] != [T] or grid[0] <= 0:
         raise UserError(f"an encoding grid increases from 1 or later to T = {T}, got {grid[:6]}...")
-    one = torch.ones(len(x), dtype=torch.long, device=x.device)
     for t, s in pairwise(grid):
-        x = moved(reverse, x, one * s, one * t, one.double())
+        x = moved(reverse, x, at(x, s), at(x, t), torch.ones(len(x), dtype=torch.float64, device=x.device))
         yield x

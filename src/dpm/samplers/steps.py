@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.distributions import kl_divergence
 
 from dpm import seeds
-from dpm.bound import draw
+from dpm.bound import draw, term
 from dpm.errors import UserError
+from dpm.processes import at
 from dpm.reverse import Reverse
 from dpm.reverse.gaussian import GaussianReverse
 
@@ -44,13 +44,6 @@ class Remembered(nn.Module):
 def remembering(reverse: GaussianReverse) -> GaussianReverse:
     """The same process; p(x_s | x_t) for one x_t and many s costs one evaluation of the network."""
     return reverse.replacing(network=Remembered(reverse.network))
-
-
-def cost(reverse: Reverse, x_0: Tensor, x_t: Tensor, s: int, t: int) -> Tensor:
-    """What the step from t to s adds to the bound at this x_t, shape (B,); `dpm.bound.term` for s = t - 1."""
-    before, now = (torch.full((len(x_0),), time, dtype=torch.long, device=x_0.device) for time in (s, t))
-    p = reverse(x_t, before, now)
-    return -p.log_prob(x_0) if s == 0 else kl_divergence(reverse.process.posterior(x_0, x_t, before, now), p)
 
 
 @dataclass(frozen=True)
@@ -82,9 +75,9 @@ def costs(reverse: Reverse, x_0: Tensor, pairs: Iterable[Pair], batch_size: int,
         rows, first = list(own), 0
         for index, batch in enumerate(x_0.split(batch_size)):  # type: ignore[no-untyped-call]
             seeds.seed_everything(*key, index)
-            x_t = draw(reverse.process, batch, torch.full((len(batch),), t, device=batch.device))
+            x_t = draw(reverse.process, batch, at(batch, t))
             for row, (s, _) in rows:
-                values[row, first : first + len(batch)] = cost(reverse, batch, x_t, s, t)
+                values[row, first : first + len(batch)] = term(reverse, batch, x_t, at(batch, s), at(batch, t))
             first += len(batch)
     return Costs(dict(zip(order, values, strict=True)))
 

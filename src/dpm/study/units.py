@@ -136,6 +136,8 @@ QUANTITIES = {
     "budget_share": Meaning("share that the largest budget is of the one a bound takes, by a power law; 0: never"),
     "evaluations": Meaning("network evaluations that an estimate with a given error takes", better=LOWER),
     "evaluation_ratio": Meaning("evaluations of another estimator for each of ours, at equal width of the interval"),
+    "log_weight_deviation": Meaning("deviation of log p(x_0..T) / q(x_1..T | x_0) over trajectories of one example"),
+    "reconstruction_error": Meaning("where a flow that is followed there and back ends, root mean square, in units of x_1"),
     "setting": Meaning("a number of the recipe, set and not measured"),
 }
 

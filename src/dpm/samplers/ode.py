@@ -1,0 +1,67 @@
+"""Solvers of dx/dt = field(x, t): Euler, Heun, Heun with added noise on any grid of times, and one that chooses its steps."""
+
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
+
+import numpy as np
+import torch
+import torchode
+from torch import Tensor
+
+from dpm.errors import UserError
+from dpm.flows import Field
+from dpm.processes import at
+
+
+@torch.no_grad()
+def euler(field: Field, x: Tensor, times: Iterable[float]) -> Iterator[Tensor]:
+    """Yield x at every time but the first, where it starts. First order."""
+    for t, s in pairwise(map(float, times)):
+        x = x + (s - t) * field(x, at(x, t))
+        yield x
+
+
+@torch.no_grad()
+def heun(field: Field, x: Tensor, times: Iterable[float]) -> Iterator[Tensor]:
+    """The same by the trapezoidal rule, second order; by Euler's to t = 0, where a probability flow has no value."""
+    for t, s in pairwise(map(float, times)):
+        here = field(x, at(x, t))
+        x_s = x + (s - t) * here
+        x = x + (s - t) * (here + field(x_s, at(x, s))) / 2 if s > 0 else x_s
+        yield x
+
+
+@torch.no_grad()
+def stochastic_heun(field: Field, x: Tensor, times: Iterable[float], churn: float) -> Iterator[Tensor]:
+    """Each step first adds noise, up to the level (1 + churn) t (Karras et al. 2022, algorithm 2); alpha_t = 1, sigma_t = t."""
+    grid = [float(t) for t in times]
+    for t, s in pairwise(grid):
+        up = min((1 + churn) * t, grid[0]) if s > 0 else t
+        noisy = x + (up**2 - t**2) ** 0.5 * torch.randn_like(x)
+        (x,) = heun(field, noisy, (up, s))
+        yield x
+
+
+@torch.no_grad()
+def adaptive(field: Field, x: Tensor, start: float, end: float, tolerance: float) -> Tensor:
+    """x at `end`, by Dormand and Prince's method of order 5; relative and absolute local error at most `tolerance`.
+
+    Every example has steps of its own (torchode), so that a result does not depend on what else is in the batch.
+    """
+    term = torchode.ODETerm(lambda t, y: field(y.view_as(x), t).flatten(1))
+    controller = torchode.IntegralController(atol=tolerance, rtol=tolerance, term=term)
+    solver = torchode.AutoDiffAdjoint(torchode.Dopri5(term=term), controller)
+    t_start, t_end = (torch.full((len(x),), t, dtype=torch.float64, device=x.device) for t in (start, end))
+    solution = solver.solve(torchode.InitialValueProblem(y0=x.flatten(1), t_start=t_start, t_end=t_end))
+    if bool((solution.status != 0).any()):
+        raise UserError(f"the adaptive solver did not reach t = {end:g} with a tolerance of {tolerance:g}: take a larger one")
+    end_points: Tensor = solution.ys[:, -1]
+    return end_points.view_as(x)
+
+
+def geometric(field: Field, x: Tensor, start: float, end: float, steps: int) -> Tensor:
+    """x at `end` by `heun` on times in geometric progression, the same for every example: noise levels of images."""
+    if steps < 1:
+        raise UserError(f"a path has one step at least, got {steps=}")
+    *_, end_points = heun(field, x, np.geomspace(start, end, steps + 1).tolist())
+    return end_points
