@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dpm.errors import UserError
 from dpm.flows import Field
-from dpm.processes import at
+from dpm.processes import at, per_example
 
 
 @torch.no_grad()
@@ -22,12 +22,12 @@ def euler(field: Field, x: Tensor, times: Iterable[float]) -> Iterator[Tensor]:
 
 
 @torch.no_grad()
-def heun(field: Field, x: Tensor, times: Iterable[float]) -> Iterator[Tensor]:
-    """The same by the trapezoidal rule, second order; by Euler's to t = 0, where a probability flow has no value."""
+def heun(field: Field, x: Tensor, times: Iterable[float], singular: float | None = 0.0) -> Iterator[Tensor]:
+    """The same by the trapezoidal rule, second order; by Euler's to `singular`, where a probability flow has no value."""
     for t, s in pairwise(map(float, times)):
         here = field(x, at(x, t))
         x_s = x + (s - t) * here
-        x = x + (s - t) * (here + field(x_s, at(x, s))) / 2 if s > 0 else x_s
+        x = x_s if s == singular else x + (s - t) * (here + field(x_s, at(x, s))) / 2
         yield x
 
 
@@ -60,8 +60,15 @@ def adaptive(field: Field, x: Tensor, start: float, end: float, tolerance: float
 
 
 def geometric(field: Field, x: Tensor, start: float, end: float, steps: int) -> Tensor:
-    """x at `end` by `heun` on times in geometric progression, the same for every example: noise levels of images."""
+    """x at `end` by `heun` in u = log t, dx/du = t field(x, t), with the same even steps for every example: for noise levels.
+
+    A field that falls as 1 / t is smooth in u.
+    """
     if steps < 1:
         raise UserError(f"a path has one step at least, got {steps=}")
-    *_, end_points = heun(field, x, np.geomspace(start, end, steps + 1).tolist())
+
+    def in_log_time(x: Tensor, u: Tensor) -> Tensor:
+        return per_example(u.exp(), x) * field(x, u.exp())
+
+    *_, end_points = heun(in_log_time, x, np.linspace(np.log(start), np.log(end), steps + 1).tolist(), singular=None)
     return end_points
