@@ -34,7 +34,7 @@ swiss_roll binary_heartbeat: .venv/.stamp  # seed 0 is trained here, the other r
 	$(BIN)/python experiments/evaluate.py -m results=$(RESULTS) experiment=sohl_dickstein_2015/$@ seed=$(SEEDS)
 
 swiss_roll_quasi_newton: .venv/.stamp  # the published network under the better optimiser, from its shipped weights
-	$(BIN)/python experiments/evaluate.py -m results=$(RESULTS) experiment=sohl_dickstein_2015/$@ seed=0,1,2
+	$(BIN)/python experiments/evaluate.py -m results=$(RESULTS) experiment=sohl_dickstein_2015/$@ seed=0,1,2,3,4
 
 dead_leaves textures: .venv/.stamp  # the shipped weights on all test images
 	$(BIN)/python experiments/evaluate.py results=$(RESULTS) experiment=sohl_dickstein_2015/$@
