@@ -127,6 +127,8 @@ DONE_WITH = {  # a trained experiment
     "generation": ("ho_2020/cifar10_bound", "T=30"),
     "estimators": ("ho_2020/cifar10_bound", "T=30"),
     "mcgsm": ("sohl_dickstein_2015/dead_leaves",),
+    "likelihoods": ("ho_2020/cifar10_bound", "T=30"),
+    "likelihoods_of_points": ("sohl_dickstein_2015/swiss_roll_mlp",),
 }
 
 
