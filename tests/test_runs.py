@@ -2,6 +2,7 @@
 
 import atexit
 import json
+import os
 import re
 import signal
 from collections.abc import Callable
@@ -287,7 +288,7 @@ def test_a_row_that_was_cut_short_is_dropped(tmp_path: Path) -> None:
 
 def test_a_folder_belongs_to_one_process_at_a_time(tmp_path: Path) -> None:
     run = configured(tmp_path, *TINY)
-    with locked(run.folder), pytest.raises(UserError, match="another process trains here"):
+    with locked(run.folder), pytest.raises(UserError, match=f"process {os.getpid()} trains here; wait for it"):
         train(run)
     train(run)
 
@@ -518,7 +519,7 @@ def test_terminated_a_run_saves_and_exits_143_and_its_folder_was_its_own(command
         process.terminate()
         _, err = process.communicate()
     assert second.status == 2
-    assert "another process trains here" in second.err
+    assert f"process {process.pid} trains here" in second.err
     assert process.returncode == 143
     *asked, stopped = err.splitlines()  # a signal in a validation is obeyed at once, without the first line
     assert all(line.startswith("SIGTERM: stopping when this step is done") for line in asked)

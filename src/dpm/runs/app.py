@@ -27,6 +27,7 @@ ASCII = {"±": "+-", "×": "x", "−": "-", "σ": "sigma", "≤": "<=", "≥": "
 ASKING = ("SIGTERM", "SIGHUP", "SIGUSR1")  # the last is Slurm's warning
 STOPPING = tuple(getattr(signal, name) for name in ASKING if hasattr(signal, name))
 LESS = "lower the tier, training.batch_size, examples or T"
+SIGPIPE = 13  # Windows has none
 TIERS = "tier=smoke (seconds), tier=laptop (the default: minutes to hours on two cores), tier=paper (as published, a GPU)"
 
 
@@ -61,7 +62,7 @@ def run(main: Callable[[], Any], about: str = "", stopped: str = "nothing was wr
         fail(UserError(f"out of memory: {str(error).splitlines()[0]}; {LESS}"))
     except BrokenPipeError:
         silence()
-        sys.exit(128 + signal.SIGPIPE)
+        sys.exit(128 + SIGPIPE)
     except OSError as error:
         fail(UserError(f"{error.strerror}: {error.filename}") if error.filename else error)
     except KeyboardInterrupt:
@@ -167,7 +168,7 @@ def refuse_no_name(argument: str, value: str, folder: Path) -> None:
     except yaml.YAMLError:  # Hydra's own grammar says what is wrong with it
         named = True
     if "=" in argument and "." not in argument.partition("=")[0] and not named:
-        known = ", ".join(sorted(str(path.relative_to(folder).with_suffix("")) for path in folder.glob("**/*.yaml")))
+        known = ", ".join(sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.glob("**/*.yaml")))
         raise UserError(f"{argument}: choose one by its name{known and ': '}{known}")
 
 
@@ -194,4 +195,4 @@ def _hint(key: str) -> str:
 def experiments() -> list[str]:
     """What `experiment=` can be (Hydra lists only the top of a group)."""
     folder = Path("conf/experiment")
-    return sorted(str(path.relative_to(folder).with_suffix("")) for path in folder.glob("**/*.yaml"))
+    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.glob("**/*.yaml"))

@@ -5,8 +5,8 @@ again goes on where it stopped, and `evaluate` finds the weights that the same o
 metrics.jsonl (the record of the training), checkpoints, and done.json once the run is complete.
 """
 
-import fcntl
 import json
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from filelock import FileLock, Timeout
 from omegaconf import DictConfig
 
 from dpm import seeds
@@ -178,18 +179,22 @@ def curve(run: Run) -> dict[str, Any]:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """One process per folder; the kernel drops the lock of a process that dies."""
+    """One process per folder; the system drops the lock of a process that dies."""
+    lock, holder = FileLock(folder / ".lock"), folder / ".lock.pid"  # beside it: Windows lets nobody else read what is locked
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / ".lock").open("w")
+        lock.acquire(blocking=False)
+        holder.write_text(str(os.getpid()))
+    except Timeout as error:
+        who = f"process {holder.read_text()}" if holder.is_file() else "another process"
+        raise UserError(f"{folder}: {who} trains here; wait for it, or change `outputs`") from error
     except OSError as error:
         raise UserError(f"cannot write in {folder}: {error.strerror}") from error
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise UserError(f"{folder}: another process trains here; wait for it, or change `outputs`") from error
+    try:
         yield
+    finally:
+        holder.unlink(missing_ok=True)
+        lock.release()
 
 
 def refuse_other_configuration(run: Run) -> None:
