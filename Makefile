@@ -1,4 +1,4 @@
-# `make reproduce` and `make test` need Python 3.11 or newer with pip and venv, nothing else.
+# `make reproduce` and `make test` need Python 3.11, 3.12 or 3.13 with pip and venv, nothing else.
 # Variables:
 #   PYTHON           the Python that makes the environment; default: python3.11, else python3
 #   TORCH_INDEX_URL  an extra package index to look for torch in; default: none. On Linux the standard torch is a CUDA
@@ -14,8 +14,8 @@ BIN := .venv/bin
 PIP_INSTALL = -m pip --disable-pip-version-check install -qq $(if $(TORCH_INDEX_URL),--extra-index-url '$(TORCH_INDEX_URL)')
 
 define require_python
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
-		echo 'error: "$(PYTHON)" is not Python 3.11 or newer; name one that is: make PYTHON=/path/to/python3.11' >&2; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null || { \
+		echo 'error: "$(PYTHON)" is not Python 3.11, 3.12 or 3.13; name one that is: make PYTHON=/path/to/python3.11' >&2; exit 2; }
 endef
 
 help:  ## show this list
