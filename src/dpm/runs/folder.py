@@ -8,9 +8,10 @@ metrics.jsonl (the record of the training), checkpoints, and done.json once the 
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import numpy as np
 import torch
 from filelock import FileLock, Timeout
 from omegaconf import DictConfig
+from torch.optim import Optimizer
 
 from dpm import seeds
 from dpm.errors import UserError
@@ -71,6 +73,7 @@ class Run:
                 raise UserError(f"{found}: say in the experiment what it is made of, {key}: {{_target_: ...}}")
         torch.set_num_threads(self.config["threads"])
         known_device(self.config["device"])
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = self.config["tf32"]
         configs.known_keys(self.config["training"], {f.name for f in fields(Plan)})
         configs.require(self.config["training"], Plan, "training.")
         self.plan = Plan(**self.config["training"])
@@ -80,6 +83,10 @@ class Run:
 
     def _place(self, root: str, name: str, variant: str) -> Path:
         return Path(self.config[root], name, variant, f"seed{self.seed}")
+
+    def optimizer(self) -> Callable[[Any], Optimizer]:
+        build: Callable[..., Optimizer] = configs.build(self.config, "optimizer")
+        return partial(build, fused=True) if self.config["fused"] else build
 
     @property
     def weights(self) -> Path:

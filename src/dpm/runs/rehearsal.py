@@ -45,7 +45,7 @@ def rehearse_optimizer(run: Run) -> None:
     """Optimizer and scheduler take a step on a single number."""
     number, given = nn.Parameter(torch.ones(1)), {key: _arguments(run.config[key]) for key in ("optimizer", "scheduler")}
     with explained(f"optimizer({given['optimizer']})"):
-        optimizer = configs.build(run.config, "optimizer")([number])
+        optimizer = run.optimizer()([number])
 
         def closure() -> Tensor:
             optimizer.zero_grad()
@@ -53,10 +53,10 @@ def rehearse_optimizer(run: Run) -> None:
             loss.backward()  # type: ignore[no-untyped-call]
             return loss
 
-        optimizer.step(closure)
+        optimizer.step(closure)  # type: ignore[arg-type]
     with explained(f"scheduler({given['scheduler']})"):
         scheduler = configs.build(run.config, "scheduler")(optimizer)
-        optimizer.step(closure)
+        optimizer.step(closure)  # type: ignore[arg-type]
         scheduler.step()
 
 

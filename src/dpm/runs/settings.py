@@ -27,6 +27,8 @@ class Settings:
     device: str
     threads: int
     precision: Literal["bfloat16", "float32"]
+    tf32: bool
+    fused: bool
     examples: int
     validation_examples: int
     training: dict[str, Any]

@@ -103,7 +103,7 @@ def remark(plan: Plan) -> str:
 
 
 def make_learner(run: Run, data: Any, *start: int) -> Learner:
-    optimizer, scheduler = configs.build(run.config, "optimizer"), configs.build(run.config, "scheduler")
+    optimizer, scheduler = run.optimizer(), configs.build(run.config, "scheduler")
     reverse = run.reverse(*start)
     reverse.fit(data)
     return Learner(reverse, optimizer, scheduler, run.plan.ema_decay, run.plan.ema_warm_up)
