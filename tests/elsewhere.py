@@ -7,6 +7,7 @@ device "meta", the one device besides the CPU that every build of torch has and 
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ aten = torch.ops.aten
 ELSEWHERE = torch.device("meta")
 BETWEEN = {aten.copy_.default, aten._to_copy.default}  # what a device does with tensors of another one
 INDEXING = {aten.index.Tensor, aten.index_put.default, aten.index_put_.default, aten._index_put_impl_.default}  # by CPU indices
-WAITS = {aten._local_scalar_dense.default, aten.is_nonzero.default, aten.nonzero.default, aten.masked_select.default}
+WAITS = {aten._local_scalar_dense.default, aten.is_nonzero.default, aten.nonzero.default}  # and what brings numbers here
 
 
 class There(torch.Tensor):
@@ -64,15 +65,18 @@ class Accelerator(TorchDispatchMode):
         kwargs = dict(kwargs or {})
         tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
         there = [tensor for tensor in tensors if isinstance(tensor, There)]
-        result_there = bool(there) and not (func is aten.copy_.default and not isinstance(args[0], There))
+        result_there = isinstance(args[0], There) if func is aten.copy_.default else bool(there)
         if kwargs.get("device") is not None:
             result_there = torch.device(kwargs["device"]) == ELSEWHERE
             kwargs["device"] = torch.device("cpu")
         if there and func not in BETWEEN:
-            refuse_mixture(func, [args[0], *args[2:]] if func in INDEXING and isinstance(args[0], There) else tensors)
+            indexed = func in INDEXING and isinstance(args[0], There)  # which indices of the CPU may do
+            refuse_mixture(
+                func, [leaf for leaf in (args[0], *args[2:]) if isinstance(leaf, torch.Tensor)] if indexed else tensors
+            )
         if result_there and isinstance(kwargs.get("generator"), torch.Generator):
             raise RuntimeError(f"{func}: expected a generator of the other device")
-        if there and func in WAITS:
+        if there and (func in WAITS or not result_there):
             self.waits.append(_place())
         known = {id(tensor.values): tensor for tensor in there}
         out = func(*tree_map(_values, args), **tree_map(_values, kwargs))
@@ -112,5 +116,5 @@ def _moved(leaf: Any) -> Any:
 
 
 def _place() -> str:
-    frames = [frame for frame in traceback.extract_stack() if "/dpm/" in frame.filename]
-    return f"{frames[-1].filename.split('/dpm/')[-1]}:{frames[-1].lineno}: {frames[-1].line}" if frames else "outside"
+    """The innermost file of the project that is running."""
+    return next((Path(f.filename).name for f in reversed(traceback.extract_stack()) if "/dpm/" in f.filename), "outside")

@@ -23,7 +23,7 @@ from dpm.errors import UserError
 from dpm.runs import checkpoints, configs
 from dpm.runs.evaluate import evaluate
 from dpm.runs.folder import locked
-from dpm.runs.train import train
+from dpm.runs.train import make_learner, train
 from dpm.runs.weights import load_weights
 from dpm.study.records import Record
 
@@ -433,6 +433,18 @@ def test_weights_are_those_of_a_runs_folder_as_it_is_named(command, tmp_path: Pa
     other = command("evaluate", *TINY, f"weights={folder}")
     assert (other.status, one_line(other.err)) == (2, True)
     assert "holds weights of another configuration: optimizer.lr: 0.01 -> 0.02" in other.err
+
+
+def test_a_faster_arithmetic_is_how_a_run_is_run_and_no_other_experiment(tmp_path: Path) -> None:
+    fast, plain = configured(tmp_path, "tf32=true", "fused=true", *TINY), torch.backends.cuda.matmul
+    assert plain.allow_tf32
+    assert make_learner(fast, configs.build(fast.config, "data")).optimizer.defaults["fused"] is True
+    exact = configured(tmp_path, *TINY)
+    assert not plain.allow_tf32
+    assert (fast.folder, configs.digest(fast.config)) == (exact.folder, configs.digest(exact.config))
+    other = configured(tmp_path, "fused=true", experiment=f"{ROLL}_quasi_newton")
+    with pytest.raises(UserError, match=r"optimizer\(max_iter = .*: .*unexpected keyword argument 'fused'"):
+        train(other)
 
 
 def test_weights_that_no_reader_knows_are_refused_by_name(tmp_path: Path) -> None:

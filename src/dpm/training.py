@@ -129,7 +129,8 @@ class Closure:
     def __init__(self, learner: Learner, loss_of: nn.Module, data: Data, plan: Plan, seed: int) -> None:
         self.learner, self.loss_of, self.seed, self.clip = learner, loss_of, seed, plan.clip or math.inf
         self.parameters = list(learner.reverse.parameters())
-        self.x_0 = parallel.share(data.batch(plan.batch_size, seed, learner.step)).to(self.parameters[0].device)
+        batch, device = parallel.share(data.batch(plan.batch_size, seed, learner.step)), self.parameters[0].device
+        self.x_0 = (batch.pin_memory() if device.type == "cuda" else batch).to(device, non_blocking=True)
         self.losses: list[float] = []  # as often as asked; the first is that of the weights before the step
         self.norm = math.nan
 
