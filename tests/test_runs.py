@@ -340,6 +340,11 @@ EPSILON = "experiment=ho_2020/table2"
         *(([f"{part}=null"], f"{part} = None: say in the experiment") for part in ("reverse", "objective", "optimizer")),
         *(([f"{part}=null"], f"{part} = None: say in the experiment") for part in ("scheduler", "validation")),
         *(([f"reverse.{part}=null"], f"reverse.{part} = null: give what it is made of") for part in ("process", "network")),
+        (["data=swiss_roll,null"], "data=swiss_roll,null: choose one by its name"),
+        (
+            ["reverse.network={wide:2}"],
+            "there is no key 'reverse.network.wide' in the configuration; +reverse.network.wide=... adds",
+        ),
         (["data=3"], "data=3: choose one by its name: binary_heartbeat, cifar10,"),
         (["tier=tiny"], "choose from: smoke, laptop, paper"),
         (["lr=0.01"], "there is no key 'lr' in the configuration; did you mean optimizer.lr?"),

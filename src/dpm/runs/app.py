@@ -164,7 +164,9 @@ def refuse_no_choice(arguments: Sequence[str]) -> None:
 
 def refuse_no_name(argument: str, value: str, folder: Path) -> None:
     try:
-        named = isinstance(yaml.safe_load(value), str | list)
+        named = all(
+            isinstance(yaml.safe_load(part), str | list) for part in (value.split(",") if value[:1] != "[" else [value])
+        )
     except yaml.YAMLError:  # Hydra's own grammar says what is wrong with it
         named = True
     if "=" in argument and "." not in argument.partition("=")[0] and not named:
@@ -176,7 +178,7 @@ def explained(error: Exception) -> Exception:
     """The same with what the user may have meant, where Hydra does not know an experiment or a key."""
     if any(text in str(error) for text in ("specify 'experiment'", "find 'experiment/")):
         return UserError(f"{error}; experiments: {', '.join(experiments())}")
-    unknown = re.match(r"Could not override '([^']+)'", str(error))
+    unknown = re.search(r"full_key: (\S+)", str(error.__cause__)) if "Could not override" in str(error) else None
     return UserError(f"there is no key {unknown[1]!r} in the configuration{_hint(unknown[1])}") if unknown else error
 
 
@@ -184,9 +186,12 @@ def _hint(key: str) -> str:
     """What the experiment's configuration holds that looks like the key; where a constructor might take it, how to add it."""
     from dpm.runs import configs
 
-    with initialize_config_dir(str(Path("conf").absolute()), version_base="1.3"):
-        experiment = [argument for argument in sys.argv[1:] if argument.startswith("experiment=")]
-        config = compose(Path(sys.argv[0]).stem, experiment)
+    chosen = [argument.split(",")[0] for argument in sys.argv[1:] if argument.startswith("experiment=")]  # of a sweep, one
+    try:
+        with initialize_config_dir(str(Path("conf").absolute()), version_base="1.3"):
+            config = compose(Path(sys.argv[0]).stem, chosen)
+    except HydraException:  # more is wrong than this key
+        return "; see --cfg job"
     hint = configs.meant(key, OmegaConf.to_container(config, resolve=False))  # type: ignore[arg-type]
     added = f"; +{key}=... adds an argument to a constructor" if "." in key and not hint else ""
     return hint or added or "; see --cfg job"
