@@ -343,7 +343,7 @@ EPSILON = "experiment=ho_2020/table2"
         (["data=swiss_roll,null"], "data=swiss_roll,null: choose one by its name"),
         (
             ["reverse.network={wide:2}"],
-            "there is no key 'reverse.network.wide' in the configuration; +reverse.network.wide=... adds",
+            "there is no key 'reverse.network.wide' in the configuration; ",
         ),
         (["data=3"], "data=3: choose one by its name: binary_heartbeat, cifar10,"),
         (["tier=tiny"], "choose from: smoke, laptop, paper"),

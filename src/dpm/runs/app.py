@@ -178,8 +178,12 @@ def explained(error: Exception) -> Exception:
     """The same with what the user may have meant, where Hydra does not know an experiment or a key."""
     if any(text in str(error) for text in ("specify 'experiment'", "find 'experiment/")):
         return UserError(f"{error}; experiments: {', '.join(experiments())}")
-    unknown = re.search(r"full_key: (\S+)", str(error.__cause__)) if "Could not override" in str(error) else None
-    return UserError(f"there is no key {unknown[1]!r} in the configuration{_hint(unknown[1])}") if unknown else error
+    unknown = re.match(r"Could not override '([^']+)'\.\s+To append", str(error))
+    if unknown is None:
+        return error
+    within = re.search(rf"full_key: ({re.escape(unknown[1])}\S+)", str(error.__cause__))  # where a whole node was given
+    key = (within or unknown)[1]
+    return UserError(f"there is no key {key!r} in the configuration{_hint(key)}")
 
 
 def _hint(key: str) -> str:
