@@ -1,5 +1,6 @@
 """`python -m dpm`: what make calls. One command after another, or side by side; nothing outlives a failure or a signal."""
 
+import os
 import re
 import signal
 import subprocess
@@ -18,7 +19,8 @@ def python(program: str) -> list[str]:
 
 
 def dpm(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "dpm", *arguments], cwd=cwd, capture_output=True, text=True)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    return subprocess.run([sys.executable, "-m", "dpm", *arguments], cwd=cwd, env=environment, capture_output=True, text=True)
 
 
 def test_a_series_ends_at_its_first_failure_with_its_status(monkeypatch, capfd) -> None:
