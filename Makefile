@@ -1,4 +1,4 @@
-# `make reproduce` and `make test` need Python 3.11 or newer with pip and venv, nothing else.
+# `make reproduce` and `make test` need Python 3.11, 3.12 or 3.13 with pip and venv, nothing else.
 # Variables:
 #   PYTHON           the Python that makes the environment; default: python3.11, else python3
 #   TORCH_INDEX_URL  an extra package index to look for torch in; default: none. On Linux the standard torch is a CUDA
@@ -14,52 +14,25 @@ BIN := .venv/bin
 PIP_INSTALL = -m pip --disable-pip-version-check install -qq $(if $(TORCH_INDEX_URL),--extra-index-url '$(TORCH_INDEX_URL)')
 
 define require_python
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
-		echo 'error: "$(PYTHON)" is not Python 3.11 or newer; name one that is: make PYTHON=/path/to/python3.11' >&2; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null || { \
+		echo 'error: "$(PYTHON)" is not Python 3.11, 3.12 or 3.13; name one that is: make PYTHON=/path/to/python3.11' >&2; exit 2; }
 endef
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/make \1: \2/p' Makefile
 
 reproduce: .venv/.stamp  ## train, evaluate, write the report, and compare: paper, shipped, yours
-	@$(MAKE) --no-print-directory -j2 swiss_roll binary_heartbeat
-	@$(MAKE) --no-print-directory swiss_roll_quasi_newton
-	@$(MAKE) --no-print-directory dead_leaves textures
-	@if $(BIN)/python experiments/download.py mnist --check; then $(MAKE) --no-print-directory mnist; fi
-	@if $(BIN)/python experiments/download.py cifar10 --check; then $(MAKE) --no-print-directory cifar10; fi
-	$(BIN)/python experiments/report.py
+	@$(BIN)/python -m dpm reproduce --results $(RESULTS)
 
-swiss_roll binary_heartbeat: .venv/.stamp  # seed 0 is trained here, the other rolls are evaluated from their shipped weights
-	$(BIN)/python experiments/train.py experiment=sohl_dickstein_2015/$@ seed=0
-	$(BIN)/python experiments/evaluate.py -m results=$(RESULTS) experiment=sohl_dickstein_2015/$@ seed=$(SEEDS)
+PARTS := swiss_roll binary_heartbeat swiss_roll_quasi_newton dead_leaves textures mnist cifar10
+$(PARTS): .venv/.stamp  # of `make reproduce`
+	@$(BIN)/python -m dpm reproduce $@ --results $(RESULTS)
 
-swiss_roll_quasi_newton: .venv/.stamp  # the published network under the better optimiser, from its shipped weights
-	$(BIN)/python experiments/evaluate.py -m results=$(RESULTS) experiment=sohl_dickstein_2015/$@ seed=0,1,2,3,4
-
-dead_leaves textures: .venv/.stamp  # the shipped weights on all test images
-	$(BIN)/python experiments/evaluate.py results=$(RESULTS) experiment=sohl_dickstein_2015/$@
-
-mnist: .venv/.stamp  # of both papers
-	$(BIN)/python experiments/evaluate.py results=$(RESULTS) experiment=sohl_dickstein_2015/mnist
-	$(BIN)/python experiments/evaluate.py results=$(RESULTS) experiment=ho_2020/mnist
-
-cifar10: .venv/.stamp  # of both papers
-	$(BIN)/python experiments/evaluate.py results=$(RESULTS) experiment=sohl_dickstein_2015/cifar10
-	$(BIN)/python experiments/evaluate.py results=$(RESULTS) experiment=ho_2020/cifar10_bound
-
-swiss_roll: SEEDS = 0,1,2,3,4
-binary_heartbeat: SEEDS = 0
-
-test test-all: export OMP_NUM_THREADS = 1
-test test-all: export MPLBACKEND = agg
 test: .venv/.stamp  ## lint, types and the tests that are not slow
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
-	$(BIN)/pytest -n 2 --dist worksteal -m "not slow"
+	@$(BIN)/python -m dpm test
 
 test-all: .venv/.stamp  ## every test, slow ones included
-	$(BIN)/pytest -n 2 --dist worksteal
+	@$(BIN)/python -m dpm test-all
 
 clean:  ## remove runs and reports; results/ and .venv stay
 	rm -rf outputs report.html report.pdf
@@ -84,4 +57,4 @@ lock:  ## bring requirements.lock to the newest versions that pyproject.toml all
 	@$(BIN)/python $(PIP_INSTALL) --no-deps --no-build-isolation -e .
 	@touch $@
 
-.PHONY: help reproduce swiss_roll swiss_roll_quasi_newton binary_heartbeat dead_leaves textures mnist cifar10 test test-all clean lock
+.PHONY: help reproduce $(PARTS) test test-all clean lock

@@ -1,7 +1,7 @@
 """Evaluate an experiment on held-out examples: a record, arrays and weights below results/yours.
 
 The weights are those that the same overrides trained, or else those beside your record, or else the shipped ones, or
-`weights=PATH`: a .safetensors file, or a folder in the layout of diffusers.
+`weights=PATH`: a .safetensors file, the folder of a run or a checkpoint in it, or a folder in the layout of diffusers.
 
   python experiments/evaluate.py experiment=sohl_dickstein_2015/swiss_roll
   python experiments/evaluate.py experiment=sohl_dickstein_2015/swiss_roll tier=smoke optimizer.lr=1e-2 seed=1

@@ -33,11 +33,18 @@ def test_a_configuration_becomes_plain_containers_with_its_references_filled_in(
     ("content", "complaint"),
     [
         ({"T": "???"}, "Missing mandatory value"),
-        ({"T": "${nowhere}"}, "'nowhere' not found"),
+        ({"T": "${nowhere}"}, r"T: \$\{nowhere\} is not found"),
         ({"a": {"b": [{"c": math.nan}]}}, "a.b.0.c = nan: give a finite number"),
         ({"lr": -math.inf}, "lr = -inf: give a finite number"),
         ({"schedule": {**SCHEDULE, "beta_t": 1}}, "unknown configuration key schedule.beta_t; dpm.schedules.linear takes: T,"),
         ({"a": [{"deep": {**SCHEDULE, "foo": 1}}]}, "unknown configuration key a.0.deep.foo"),
+        ({"tier": "c", "tiers": {"a": 1, "b": 2}, "budget": "${tiers.${tier}}"}, "no 'c' in `tiers`.*; choose from: a, b"),
+        ({"a": {**SCHEDULE, "T": 3.0}}, "a.T = 3.0: give a whole number"),
+        ({"a": {**SCHEDULE, "T": True}}, "a.T = true: give a whole number"),
+        (
+            {"a": {"_target_": "dpm.processes.gaussian.GaussianDiffusion", "schedule": None}},
+            "a.schedule = null: give what it is",
+        ),
     ],
 )
 def test_what_cannot_be_meant_is_refused(content: dict[str, Any], complaint: str) -> None:
@@ -48,6 +55,14 @@ def test_what_cannot_be_meant_is_refused(content: dict[str, Any], complaint: str
 
 def test_keys_that_a_constructor_collects_are_left_to_it() -> None:
     assert resolved({"a": {"_target_": "dataclasses.replace", "_partial_": True, "anything": 1}})
+
+
+def test_whoever_mistypes_a_key_is_told_which_one_there_is() -> None:
+    config = {"optimizer": {"lr": 1, "eps": 2}, "evaluators": {"a": {"eps": 3}}, "beta_1": 0.1}
+    assert configs.meant("lr", config) == configs.meant("trian.lr", config) == "; did you mean optimizer.lr?"
+    assert configs.meant("eps", config) == "; did you mean optimizer.eps?"
+    assert configs.meant("beta1", config) == "; did you mean beta_1?"
+    assert configs.meant("nothing.like.it", config) == ""
 
 
 def test_objects_are_built_with_plain_arguments() -> None:

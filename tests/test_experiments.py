@@ -1,5 +1,7 @@
 """Every file below conf/ works: experiments train two steps and are evaluated, options compose and fit their experiment."""
 
+import math
+from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -11,19 +13,22 @@ import pytest
 import skimage.io
 import torch
 import yaml
+from elsewhere import ELSEWHERE, Accelerator, accelerator
 from hydra import compose, initialize_config_dir
 from hydra._internal.config_repository import ConfigRepository
 from hydra.plugins.config_source import ConfigResult
 from omegaconf import DictConfig, OmegaConf
 
 from dpm.data import dead_leaves, files, textures
+from dpm.optimizers import QuasiNewton
 from dpm.runs import configs
 from dpm.runs.evaluate import evaluate
-from dpm.runs.folder import BUILT
-from dpm.runs.train import train
+from dpm.runs.folder import BUILT, Run
+from dpm.runs.train import make_learner, train
 from dpm.runs.weights import rounded
 from dpm.study.claims import load_claims, verdict
 from dpm.study.records import Record
+from dpm.training import fit
 
 CONF = helpers.ROOT / "conf"
 EXPERIMENTS = sorted(str(path.relative_to(CONF / "experiment").with_suffix("")) for path in CONF.glob("experiment/**/*.yaml"))
@@ -148,6 +153,83 @@ def test_what_is_done_with_trained_weights_has_a_record_of_its_own(tmp_path: Pat
     for m in record.measurements:
         assert np.isfinite([m.value, m.stderr or 0.0]).all(), m
         assert ("T" in m.protocol) == (evaluators != "mcgsm" or m.quantity == "gain_over_mcgsm")
+
+
+QUICK = ("swiss_roll", "binary_heartbeat")
+SMALL_CHAIN = {  # where every term is looked at, again and again
+    "sohl_dickstein_2015/swiss_roll": ["T=6"],
+    "sohl_dickstein_2015/binary_heartbeat": ["T=20", "reverse.network.blocks=[1,10]"],
+    **{f"sohl_dickstein_2015/{name}": ["T=10"] for name in ("textures", "bark", "cifar10", "cifar10_published", "mnist")},
+    **{f"ho_2020/{name}": ["T=30"] for name in ("cifar10_bound", "cifar10_bound_shares", "cifar10_simple")},
+}
+OF_NO_NETWORK = {"oracles"}  # about other chains, made on the CPU from their schedules: minutes, and nothing on the device
+MAY_WAIT = {  # for numbers of the device during a training step, besides the loss and the norm of its gradient
+    *("__init__.py", "bound.py"),  # of reverse, and the bound: is s = 0 in this batch?
+    *("rbf.py", "sigmoid_mlp.py"),  # a read-out for each time: which times are there, and how often
+    "optimizers.py",  # line searches
+}
+
+
+def slow_param(*values: Any) -> Any:
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
+@pytest.fixture
+def another_device(monkeypatch: pytest.MonkeyPatch) -> Iterator[Accelerator]:
+    """There is one besides the CPU; autocast, which does not know it, is that of the CPU: in float32 it does nothing."""
+    autocast = torch.autocast
+    monkeypatch.setattr(torch, "autocast", lambda kind, *arguments, **options: autocast("cpu", *arguments, **options))
+    with accelerator() as there:
+        yield there
+
+
+def on_another_device(root: Path, experiment: str, *overrides: str, verb: str = "train") -> Run:
+    config = composed(experiment, "tier=smoke")
+    line = [*smaller("reverse.network", config.reverse.network), *SMALL_CHAIN.get(experiment, []), "training.batch_size=2"]
+    line += ["training.steps=2", "device=meta", "precision=float32", "validation_examples=16", *overrides]
+    return helpers.configured(root, *line, experiment=experiment, verb=verb)
+
+
+@pytest.mark.parametrize("experiment", [n if n.split("/")[1] in QUICK else slow_param(n) for n in EXPERIMENTS])
+def test_a_training_step_mixes_no_devices_and_waits_once_for_its_numbers(
+    tmp_path: Path, another_device: Accelerator, experiment: str
+) -> None:
+    """Found without a GPU, see tests/elsewhere.py."""
+    run = on_another_device(tmp_path, experiment)
+    data, objective = configs.build(run.config, "data"), configs.build(run.config, "objective")
+    learner = make_learner(run, data)
+    assert {p.device for p in (*learner.reverse.parameters(), *learner.ema.module.parameters())} == {ELSEWHERE}
+    before = [p.detach().cpu() for p in learner.reverse.parameters()]
+    another_device.waits.clear()
+    (*_, last) = fit(learner, data, objective, run.plan, run.seed)
+    waits = Counter(another_device.waits)
+    assert math.isfinite(last.loss)
+    assert any(not torch.equal(old, new.detach().cpu()) for old, new in zip(before, learner.reverse.parameters(), strict=True))
+    assert waits.keys() <= {"training.py", *MAY_WAIT}
+    if not isinstance(learner.optimizer, QuasiNewton):  # which asks for the loss as often as it needs
+        assert waits["training.py"] == run.plan.steps
+
+
+@pytest.mark.parametrize(
+    ("experiment", "evaluators"),
+    [
+        *((name, None) if name.endswith("/swiss_roll") else slow_param(name, None) for name in EXPERIMENTS),
+        *(slow_param(experiment, name) for name, (experiment, *_) in DONE_WITH.items()),
+    ],
+)
+def test_evaluators_mix_no_devices(
+    tmp_path: Path, another_device: Accelerator, experiment: str, evaluators: str | None
+) -> None:
+    """All of them but those of no network; weights are the initial ones."""
+    run = on_another_device(tmp_path, experiment, *([f"evaluators={evaluators}"] if evaluators else []), verb="evaluate")
+    data, reverse = configs.build(run.config, "data"), run.reverse()
+    reverse.fit(data)
+    for which in ("validation", "evaluators"):
+        for name in OF_NO_NETWORK & run.config[which].keys():
+            run.config[which][name] = None
+        evaluation = run.evaluate(which, reverse, min(20, run.config["examples"]), data)
+        assert all(math.isfinite(m.value) for m in evaluation.measurements)
+        assert all(isinstance(array, np.ndarray) for array in evaluation.arrays.values())
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)

@@ -104,8 +104,24 @@ def test_environment_yml_equals_pyproject():
 
 
 def test_ruff_and_mypy_check_for_the_oldest_python():
-    assert PROJECT["requires-python"] == f">={PYPROJECT['tool']['mypy']['python_version']}"
+    assert PROJECT["requires-python"].split(",")[0] == f">={PYPROJECT['tool']['mypy']['python_version']}"
     assert "target-version" not in PYPROJECT["tool"]["ruff"]  # ruff then takes requires-python
+
+
+@pytest.mark.parametrize("version", ["3.10.13", "3.11.0", "3.12.1", "3.13.9", "3.14.0"])
+def test_a_python_that_does_not_work_is_refused_in_one_line(tmp_path: Path, version: str) -> None:
+    """By the Makefile as by the metadata: a fake interpreter of each version is asked."""
+    asked = f"import sys; sys.version_info = {tuple(map(int, version.split('.')))}; sys.argv.pop(0); exec(sys.argv[1])"
+    python = tmp_path / "python"
+    python.write_text(f"#!/bin/sh\nexec '{sys.executable}' -c '{asked}' \"$@\"\n")
+    python.chmod(0o755)
+    makefile = (ROOT / "Makefile").read_text() + "\ncheck:\n\t$(require_python)\n"
+    (tmp_path / "Makefile").write_text(makefile)
+    done = subprocess.run(["make", "check", f"PYTHON={python}"], cwd=tmp_path, capture_output=True, text=True)
+    works = SpecifierSet(PROJECT["requires-python"]).contains(version)
+    assert (done.returncode == 0) == works
+    complaint = f'error: "{python}" is not Python 3.11, 3.12 or 3.13; name one that is: make PYTHON=/path/to/python3.11'
+    assert done.stderr.splitlines()[:1] == ([] if works else [complaint])
 
 
 def imported_modules(folder: str) -> Iterator[str]:

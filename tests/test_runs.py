@@ -2,6 +2,7 @@
 
 import atexit
 import json
+import os
 import re
 import signal
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
@@ -16,11 +18,12 @@ from helpers import LONG, ROLL, TINY, checkpoint, configured, final_state, metri
 from hydra.errors import HydraException
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
+from dpm.data import files
 from dpm.errors import UserError
 from dpm.runs import checkpoints, configs
 from dpm.runs.evaluate import evaluate
 from dpm.runs.folder import locked
-from dpm.runs.train import train
+from dpm.runs.train import make_learner, train
 from dpm.runs.weights import load_weights
 from dpm.study.records import Record
 
@@ -35,7 +38,7 @@ from dpm.study.records import Record
         ("+training.foo=1", "nothing reads a key 'training.foo'"),
         ("+reverse.network.foo=1", "unknown configuration key reverse.network.foo"),
         ("~seed", "nothing reads a key 'seed'"),
-        ("tier=foo", "tiers.foo"),
+        ("tier=foo", "no 'foo' in `tiers` of this experiment; choose from: smoke, laptop, paper"),
         ("optimizer=adam", "optimizer = adam: say in the experiment what it is made of, optimizer: {_target_: ...}"),
         ("~objective", "nothing reads a key 'objective'"),
         ("validation=null", "validation = None: say in the experiment"),
@@ -44,7 +47,7 @@ from dpm.study.records import Record
         ("beta_1=nan", "beta_1 = nan: give a finite number"),
         ("beta_1=-1", "0 < beta_1"),
         ("optimizer.lr=nan", "optimizer.lr = nan"),
-        ("optimizer.lr=-1", "optimizer: Invalid learning rate: -1"),
+        ("optimizer.lr=-1", "optimizer(lr = -1): ValueError: Invalid learning rate: -1"),
         ("optimizer.lr=fast", "optimizer"),
         ("optimizer._target_=torch.optim.Adm", "torch.optim.Adm"),
         ("training.steps=-1", "training.steps = -1"),
@@ -239,7 +242,7 @@ def test_weights_are_rounded_before_they_are_evaluated(tmp_path: Path) -> None:
     assert trained
     assert {tensors[name].dtype for name in trained} == {torch.float16}
     assert {tensor.dtype for name, tensor in tensors.items() if name not in trained} == {torch.float64}  # betas, exact
-    with pytest.raises(UserError, match="shipped = int8: float32 or float16"):
+    with pytest.raises(UserError, match="shipped = int8: give float32 or float16"):
         evaluate(configured(tmp_path, *TINY, "shipped=int8", verb="evaluate"))
 
 
@@ -285,7 +288,7 @@ def test_a_row_that_was_cut_short_is_dropped(tmp_path: Path) -> None:
 
 def test_a_folder_belongs_to_one_process_at_a_time(tmp_path: Path) -> None:
     run = configured(tmp_path, *TINY)
-    with locked(run.folder), pytest.raises(UserError, match="another process trains here"):
+    with locked(run.folder), pytest.raises(UserError, match=f"process {os.getpid()} trains here; wait for it"):
         train(run)
     train(run)
 
@@ -320,6 +323,140 @@ def test_the_command_line_answers_a_mistake_with_one_line_and_status_2(command, 
     assert ("; experiments: " in result.err) == (arguments == ["experiment=foo"])
     assert one_line(result.err)
     assert list(tmp_path.iterdir()) == []
+
+
+WITH_MODEL = "experiment=ho_2020/cifar10_bound"
+EPSILON = "experiment=ho_2020/table2"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        *(
+            ([f"{group}=null"], f"{group}=null: choose one by its name")
+            for group in ("data", "network", "evaluators", "tracker")
+        ),
+        *(([f"{group}=null"], f"{group}=null: choose one by its name") for group in ("experiment", "hydra/launcher", "hydra")),
+        *(([f"{part}=null"], f"{part} = None: say in the experiment") for part in ("reverse", "objective", "optimizer")),
+        *(([f"{part}=null"], f"{part} = None: say in the experiment") for part in ("scheduler", "validation")),
+        *(([f"reverse.{part}=null"], f"reverse.{part} = null: give what it is made of") for part in ("process", "network")),
+        (["data=swiss_roll,null"], "data=swiss_roll,null: choose one by its name"),
+        (
+            ["reverse.network={wide:2}"],
+            "there is no key 'reverse.network.wide' in the configuration; ",
+        ),
+        (["data=3"], "data=3: choose one by its name: binary_heartbeat, cifar10,"),
+        (["tier=tiny"], "choose from: smoke, laptop, paper"),
+        (["lr=0.01"], "there is no key 'lr' in the configuration; did you mean optimizer.lr?"),
+        (["+lr=0.01"], "nothing reads a key 'lr' that is not in the configuration; did you mean optimizer.lr?"),
+        (["trian.lr=1"], "did you mean optimizer.lr?"),
+        (
+            ["prediction=epsilon", WITH_MODEL],
+            "there is no key 'prediction' in the configuration; did you mean reverse.prediction?",
+        ),
+        (
+            ["reverse.prediction={_target_:dpm.predictions.papers.Epsilon}", WITH_MODEL],
+            "unknown configuration key reverse.prediction.model; dpm.predictions.papers.Epsilon takes: nothing "
+            "(~reverse.prediction.model leaves it out)",
+        ),
+        (["name=null"], "name = null: give text"),
+        (["name=../../x"], "name = ../../x: give a folder below those of all runs"),
+        (["recorded_as=/x"], "recorded_as = /x: give a folder below those of all runs"),
+        (["outputs=null"], "outputs = null: give text"),
+        (["outputs=3"], "outputs = 3: give text"),
+        (["seed=true"], "seed = true: give a whole number"),
+        (["threads=true"], "threads = true: give a whole number"),
+        (["threads=100000000"], "threads = 100000000: give a whole number to 1,024 at most"),
+        (["device=meta"], "device = meta: Tensor.item() cannot be called on meta tensors"),
+        (["precision=half"], "precision = half: give bfloat16 or float32"),
+        (["keep=perhaps"], "keep = perhaps: give true or false"),
+        (["weights=3"], "weights = 3: give text or null"),
+        (["training.log_every=true"], "training.log_every = true: give a whole number"),
+        (["training.ema_decay=abc"], "training.ema_decay = abc: give a number"),
+        (["training.clip=abc"], "training.clip = abc: give a number or null"),
+        (["optimizer.lr=abc"], "optimizer.lr = abc: give a number"),
+        (["scheduler.T_max=0"], "scheduler(T_max = 0): ZeroDivisionError"),
+        (["scheduler.steps=0", EPSILON], "scheduler(steps = 0): ZeroDivisionError"),
+        (["validation.bound.unit=steps"], "'steps'"),
+        (["validation.bound=null"], "validation: none is left; choose one at least"),
+        (["T=1"], "with T = 1 no step is left"),
+        (["T=40.5"], "T = 40.5: give a whole number"),
+        (["T=abc"], "T = abc: give a whole number"),
+        (["T=100000000"], "T = 100000000: give a whole number to 1,000,000 at most"),
+        (["units=100000000000"], "can't allocate memory"),
+        (["training.batch_size=100000000000"], "training.batch_size = 100,000,000,000: these need 4,470 GiB, and there are "),
+        (["validation_examples=100000000000"], "validation_examples = 100,000,000,000: these need 4,470 GiB, and there are "),
+        (["validation_examples=3000", WITH_MODEL], "3000 images asked for, there are 2"),
+        (
+            ["data=cifar10"],
+            "examples of cifar10, the reverse process and the objective do not fit together: RuntimeError: The size of",
+        ),
+        (["network=unet"], "examples of SwissRoll, the reverse process and the objective do not fit together: RuntimeError"),
+        (
+            ["reverse.process.schedule.beta_T=1", EPSILON],
+            "Epsilon says at t = T = 1000: beta_T = 1 leaves nothing of x_0 in x_T",
+        ),
+    ],
+    ids=lambda value: "" if isinstance(value, str) else " ".join(value),
+)
+def test_whatever_cannot_be_meant_is_refused_before_anything_is_written(
+    command, tmp_path: Path, monkeypatch, arguments: list[str], complaint: str
+) -> None:
+    images = np.zeros((2004, 3, 32, 32), np.uint8)
+
+    def cifar10(folder: Path) -> tuple[np.ndarray, np.ndarray]:
+        return images[:2002], images[2002:]
+
+    monkeypatch.setattr(files, "cifar10", cifar10)
+    result = command("train", *arguments)
+    assert (result.status, result.out) == (2, "")
+    assert complaint in result.err
+    assert result.err.startswith("error: ")
+    assert one_line(result.err)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("override", ["training.clip=null", "training.clip=1", "weights=null", "evaluators.bound=null"])
+def test_none_may_be_meant(tmp_path: Path, override: str) -> None:
+    assert train(configured(tmp_path, *TINY, override))
+
+
+def test_weights_are_those_of_a_runs_folder_as_it_is_named(command, tmp_path: Path) -> None:
+    """Folders are named after overrides, with = and commas, which Hydra's grammar wants in quotes; not from us."""
+    line = [*TINY, "optimizer.lr=0.01"]
+    train(configured(tmp_path, *line))
+    folder = the_folder(tmp_path)
+    assert "optimizer.lr=0.01," in str(folder)
+    evaluated = {}
+    for name, weights in {"own": None, "folder": folder, "checkpoint": checkpoint(folder)}.items():
+        given = [f"weights={weights}"] if weights else []
+        result = command("evaluate", *line, *given, f"results={tmp_path / name}", f"published={tmp_path / name}")
+        assert (result.status, result.err) == (0, "")
+        evaluated[name] = Record.load(next((tmp_path / name).glob("**/seed0.json")))
+    assert evaluated["own"].measurements == evaluated["folder"].measurements == evaluated["checkpoint"].measurements
+    assert evaluated["own"].recipe == evaluated["folder"].recipe
+    other = command("evaluate", *TINY, f"weights={folder}")
+    assert (other.status, one_line(other.err)) == (2, True)
+    assert "holds weights of another configuration: optimizer.lr: 0.01 -> 0.02" in other.err
+
+
+def test_a_faster_arithmetic_is_how_a_run_is_run_and_no_other_experiment(tmp_path: Path) -> None:
+    fast, plain = configured(tmp_path, "tf32=true", "fused=true", *TINY), torch.backends.cuda.matmul
+    assert plain.allow_tf32
+    assert make_learner(fast, configs.build(fast.config, "data")).optimizer.defaults["fused"] is True
+    exact = configured(tmp_path, *TINY)
+    assert not plain.allow_tf32
+    assert (fast.folder, configs.digest(fast.config)) == (exact.folder, configs.digest(exact.config))
+    other = configured(tmp_path, "fused=true", experiment=f"{ROLL}_quasi_newton")
+    with pytest.raises(UserError, match=r"optimizer\(max_iter = .*: .*unexpected keyword argument 'fused'"):
+        train(other)
+
+
+def test_weights_that_no_reader_knows_are_refused_by_name(tmp_path: Path) -> None:
+    for name in ("model.ckpt", "model.pt", "model.pkl"):
+        torch.save({"weights": torch.ones(2)}, tmp_path / name)
+        with pytest.raises(UserError, match=f"{name}: give a .safetensors file, a run's folder or a checkpoint in it"):
+            evaluate(configured(tmp_path, f"weights={tmp_path / name}", verb="evaluate"))
 
 
 @pytest.mark.slow
@@ -399,7 +536,7 @@ def test_terminated_a_run_saves_and_exits_143_and_its_folder_was_its_own(command
         process.terminate()
         _, err = process.communicate()
     assert second.status == 2
-    assert "another process trains here" in second.err
+    assert f"process {process.pid} trains here" in second.err
     assert process.returncode == 143
     *asked, stopped = err.splitlines()  # a signal in a validation is obeyed at once, without the first line
     assert all(line.startswith("SIGTERM: stopping when this step is done") for line in asked)

@@ -93,7 +93,7 @@ class Learner:
         self.scheduler = scheduler(self.optimizer)
 
         def update(averaged: Any, weights: Any, n: Any) -> None:
-            of_n = decay(int(n), ema_decay, ema_warm_up)
+            of_n = decay(int(self.ema.n_averaged), ema_decay, ema_warm_up)  # n itself lies on the device
             get_ema_multi_avg_fn(of_n)(averaged, weights, n)  # type: ignore[no-untyped-call]
 
         self.ema = AveragedModel(reverse, multi_avg_fn=update)
@@ -131,8 +131,14 @@ class Closure:
         self.learner, self.loss_of, self.seed, self.clip = learner, loss_of, seed, plan.clip or math.inf
         self.parameters = list(learner.reverse.parameters())
         device = self.parameters[0].device
-        self.batch = tree_map(lambda x: parallel.share(x).to(device), data.batch(plan.batch_size, seed, learner.step))
-        self.norm = torch.zeros(())
+
+        def moved(x: Tensor) -> Tensor:
+            x = parallel.share(x)
+            return (x.pin_memory() if device.type == "cuda" else x).to(device, non_blocking=True)
+
+        self.batch = tree_map(moved, data.batch(plan.batch_size, seed, learner.step))
+        self.losses: list[float] = []  # as often as asked; the first is that of the weights before the step
+        self.norm = math.nan
 
     def __call__(self) -> Tensor:
         step = self.learner.step
@@ -140,17 +146,23 @@ class Closure:
         self.learner.optimizer.zero_grad(set_to_none=True)
         own.backward()  # type: ignore[no-untyped-call]
         loss = parallel.mean(own)
-        self.norm = nn.utils.clip_grad_norm_(self.parameters, self.clip)
-        if not (loss.isfinite() and self.norm.isfinite()):
-            raise Diverged(
-                f"step {step + 1}: loss {loss.item():.4g}, gradient norm {self.norm.item():.4g}; weights not updated"
-            )
+        value, self.norm = numbers(loss, nn.utils.clip_grad_norm_(self.parameters, self.clip))
+        if not (math.isfinite(value) and math.isfinite(self.norm)):
+            raise Diverged(f"step {step + 1}: loss {value:.4g}, gradient norm {self.norm:.4g}; weights not updated")
+        self.losses.append(value)
         return loss
 
     def loss(self) -> Tensor:
         seeds.seed_everything(self.seed, seeds.NOISE, self.learner.step, parallel.rank())
         loss: Tensor = self.loss_of(self.batch)
         return loss
+
+
+def numbers(*scalars: Tensor) -> list[float]:
+    """Their values, at the price of waiting for the device once."""
+    dtype = torch.float64 if any(scalar.dtype is torch.float64 for scalar in scalars) else torch.float32
+    values: list[float] = torch.stack([scalar.detach().to(dtype) for scalar in scalars]).tolist()
+    return values
 
 
 def fit(learner: Learner, data: Data, objective: Objective, plan: Plan, seed: int) -> Iterator[Progress]:
@@ -162,11 +174,11 @@ def fit(learner: Learner, data: Data, objective: Objective, plan: Plan, seed: in
     loss_of = parallel.replicated(MeanLoss(learner.reverse, objective))
     while learner.step < plan.steps:
         closure = Closure(learner, loss_of, data, plan, seed)
-        loss = learner.optimizer.step(closure)  # type: ignore[arg-type]
+        learner.optimizer.step(closure)  # type: ignore[arg-type]
         learner.scheduler.step()
         learner.ema.update_parameters(learner.reverse)
         learner.step += 1
-        yield Progress(learner.step, float(loss), closure.norm.item())
+        yield Progress(learner.step, closure.losses[0], closure.norm)
 
 
 def best_start(learners: Iterable[Learner], data: Data, objective: Objective, plan: Plan, seed: int) -> Learner:

@@ -89,7 +89,7 @@ class SwissRoll(Synthetic):
 
     def log_density(self, x: Tensor, alpha: float, sigma: float) -> Tensor:
         """log q(x) of alpha x_0 + sigma eps at the points x, in nats, shape (B,); alpha = 1, sigma = 0 is the data itself."""
-        variance, m, log_share = self.quadrature(alpha, sigma)
+        variance, m, log_share = self.quadrature(alpha, sigma, x.device)
         log_sum = x.new_empty(len(x))
         for points, log_weights, _ in self.log_weights(x, alpha * m, log_share, variance):
             log_sum[points] = torch.logsumexp(log_weights, 1)
@@ -100,7 +100,7 @@ class SwissRoll(Synthetic):
 
         Given phi, x_0 is Gaussian: mean m + k (x - alpha m), variance v (1 - alpha k), k = alpha v / (alpha^2 v + sigma^2).
         """
-        (variance, m, log_share), v = self.quadrature(alpha, sigma), self.noise_variance
+        (variance, m, log_share), v = self.quadrature(alpha, sigma, x.device), self.noise_variance
         k = alpha * v / variance
         mean, spread = torch.empty_like(x), torch.empty_like(x)
         for points, log_weights, near in self.log_weights(x, alpha * m, log_share, variance):
@@ -109,14 +109,14 @@ class SwissRoll(Synthetic):
             spread[points] = (weights @ m[near].square() - mean[points].square()).clamp(min=0)
         return mean + k * (x - alpha * mean), (1 - alpha * k) ** 2 * spread + v * (1 - alpha * k)
 
-    def quadrature(self, alpha: float, sigma: float) -> tuple[float, Tensor, Tensor]:
+    def quadrature(self, alpha: float, sigma: float, device: torch.device | None = None) -> tuple[float, Tensor, Tensor]:
         """(alpha^2 v + sigma^2, the curve at the nodes, log of each node's share of the probability)."""
         variance, (low, high) = alpha**2 * self.noise_variance + sigma**2, self.PHI
         if variance <= 0:
             raise UserError("a roll without noise has no density; give noise_variance > 0 or look at t >= 1")
         length = alpha * self.scale * math.sqrt(1 + high**2) * (high - low)
         nodes, log_share = _gauss_legendre(panels=4 + math.ceil(length / (8 * math.sqrt(variance))))
-        return variance, self.curve(low + (high - low) * nodes), log_share
+        return variance, self.curve(low + (high - low) * nodes).to(device=device), log_share.to(device=device)
 
     def expectation(self, alpha: float, sigma: float, panels: int = 16, order: int = 8) -> tuple[Tensor, Tensor]:
         """Points x (n, 2) and weights (n,) of E f(x) = sum w f(x) for x = alpha x_0 + sigma eps: no draws, f smooth.

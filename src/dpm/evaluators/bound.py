@@ -118,6 +118,7 @@ class AllTerms:
     ) -> None:
         if draws < 1 or batch_size < 1:
             raise UserError(f"draws and batch_size are at least 1, got {draws=}, {batch_size=}")
+        units.unit("log_likelihood_bound", unit)  # or UserError
         self.edges = edges or {"stationary": stationary_edges}
         self.unit, self.draws, self.batch_size = unit, draws, batch_size
         self.oracle, self.ceiling, self.claims, self.also = oracle, ceiling, claims or {}, also
@@ -128,7 +129,7 @@ class AllTerms:
     def limits(self, reverse: Reverse, data: Any, x_0: Tensor, seed: int) -> Limits:
         oracle = None if self.oracle is None else self.oracle(process=reverse.process, data=data)
         best = None if oracle is None else self.terms(oracle, x_0, seed)
-        ceiling = None if self.ceiling is None else self.ceiling(reverse, data, x_0, seed) / nats_per_unit(self.unit, x_0)
+        ceiling = None if self.ceiling is None else self.ceiling(reverse, data, x_0, seed).cpu() / nats_per_unit(self.unit, x_0)
         return SampledLimits(best, ceiling)
 
     @torch.no_grad()
@@ -138,10 +139,10 @@ class AllTerms:
             self.terms(reverse, x_0, seed),
             self.limits(reverse, data, x_0, seed),
         )
-        null = reverse.process.prior(x_0).log_prob(x_0) / scale
+        null = reverse.process.prior(x_0).log_prob(x_0).cpu() / scale
         measurements = [] if limits.ceiling is None else [self.measurement("ceiling", limits.ceiling, {})]
         for name, edges in self.edges.items():
-            prior, reconstruction = (edge / scale for edge in edges(reverse, x_0))
+            prior, reconstruction = (edge.cpu() / scale for edge in edges(reverse, x_0))
             parts = {"prior": prior, "transitions": terms.total, "reconstruction": reconstruction}
             measured = self.measure(name, edges, parts, null, limits.of(edges, prior, reconstruction))
             measurements += [*measured, *(derived(measured[0], data, layout_of(x_0)) for derived in self.also)]

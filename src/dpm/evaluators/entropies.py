@@ -89,7 +89,8 @@ class EnumeratedChain(Chain):
     def __init__(self, reverse: Reverse, data: Enumerable, x_0: Tensor, seed: int) -> None:
         if not isinstance(reverse.process, BinomialDiffusion):
             raise UserError(f"words need a binomial process, not {type(reverse.process).__name__}")
-        self.process, self.words, self.enumeration = reverse.process, data.words(), Enumeration(reverse.process, data)
+        self.process, self.enumeration = reverse.process, Enumeration(reverse.process, data)
+        self.words = self.enumeration.words
 
     def step(self, t: int) -> float:
         """Given x_{t-1}, a bit's entropy is that of a zero or that of a one: the mean number of ones at t - 1 is enough."""

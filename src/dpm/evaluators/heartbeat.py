@@ -15,7 +15,7 @@ from dpm.errors import UserError
 from dpm.evaluators import Evaluation
 from dpm.evaluators.bound import NATS_PER_BIT, AllTerms, Limits
 from dpm.facts import Scalar
-from dpm.oracles.binomial import BinomialOracle, Enumeration
+from dpm.oracles.binomial import BinomialOracle, Enumeration, words_of
 from dpm.processes.binomial import BinomialDiffusion
 from dpm.reverse import Reverse
 from dpm.samplers.ancestral import ancestral
@@ -36,8 +36,8 @@ class ExactLimits(Limits):
     ceiling = None  # it depends on the edges
 
     def __init__(self, oracle: BinomialOracle, data: BinaryHeartbeat) -> None:
-        self.oracle, self.words, self.enumeration = oracle, data.words(), Enumeration(oracle.process, data)
-        self.transitions = self.enumeration.transitions() / NATS_PER_BIT
+        self.oracle, self.enumeration = oracle, Enumeration(oracle.process, data)
+        self.transitions = self.enumeration.transitions().cpu() / NATS_PER_BIT
         self.arrays = {"oracle_term_mean": self.transitions.numpy()}
 
     def of(self, edges: Edges, prior: Tensor, reconstruction: Tensor) -> dict[str, Tensor]:
@@ -45,7 +45,7 @@ class ExactLimits(Limits):
         return self.exact(edges)
 
     def exact(self, edges: Edges) -> dict[str, Tensor]:
-        prior, reconstruction = edges(self.oracle, self.words)
+        prior, reconstruction = edges(self.oracle, self.enumeration.words)
         K = -float(prior.mean() + reconstruction.mean()) / NATS_PER_BIT - float(self.transitions.sum())
         values = {"ceiling": self.enumeration.ceiling(prior, reconstruction) / NATS_PER_BIT, "oracle": K}
         return {name: torch.tensor(value, dtype=torch.float64) for name, value in values.items()}
@@ -72,16 +72,16 @@ class GapToOracle:
     def __call__(self, reverse: Reverse, data: BinaryHeartbeat, x_0: Tensor, seed: int) -> Evaluation:
         oracle, x_0 = oracle_of(reverse, data), x_0[: self.n]
         gap = torch.stack([self.term(reverse, oracle, x_0, t, seed) for t in range(2, len(reverse.process.schedule) + 1)], 1)
-        gain = -gap.sum(1).numpy()
+        gain = -gap.sum(1).cpu().numpy()
         protocol: dict[str, Scalar] = {"terms": "all", "draws": 1, "estimator": "KL from the oracle"}
         value = Measurement("gain_over_oracle", float(gain.mean()), standard_error(gain), len(gain), self.unit, protocol)
-        return Evaluation((value,), {"gap_mean": gap.mean(0).numpy()})
+        return Evaluation((value,), {"gap_mean": gap.mean(0).cpu().numpy()})
 
     @staticmethod
     def term(reverse: Reverse, oracle: Reverse, x_0: Tensor, t: int, seed: int) -> Tensor:
         """KL(p* || p) in bits at one draw of x_t for each example, shape (n,)."""
         seeds.seed_everything(seed, seeds.EVALUATION, t)
-        times = torch.full((len(x_0),), t)
+        times = torch.full((len(x_0),), t, device=x_0.device)
         x_t = reverse.process.marginal(x_0, times).sample()
         return kl_divergence(oracle(x_t, times - 1, times), reverse(x_t, times - 1, times)) / NATS_PER_BIT
 
@@ -129,19 +129,21 @@ class Samples:
             x_0 = x_t
             if t in (0, T // 2):
                 shown[t] = x_t[: self.rows]
-        valid = data.is_word(x_0).double().numpy()
+        valid = data.is_word(x_0).double().cpu().numpy()
         protocol: dict[str, Scalar] = {"sampler": "ancestral", "sampling_steps": T}
         share, best = float(valid.mean()), share_of_words(reverse, data)
         value = Measurement("valid_share", share, standard_error(valid), len(valid), "1", protocol, oracle=best)
         times = sorted(shown)
         frames = torch.stack([shown[t] for t in times]).to(torch.uint8)
-        return Evaluation((value,), {"sample_times": np.array(times), "samples": frames.numpy()})
+        return Evaluation((value,), {"sample_times": np.array(times), "samples": frames.cpu().numpy()})
 
 
 def share_of_words(reverse: Reverse, data: BinaryHeartbeat) -> float:
     """P(X_1 is a word), exactly."""
-    words = data.words()
-    q = reverse.process.marginal(words.repeat_interleave(len(words), 0), torch.ones(len(words) ** 2, dtype=torch.long))
+    words = words_of(data, reverse.process)
+    q = reverse.process.marginal(
+        words.repeat_interleave(len(words), 0), torch.ones(len(words) ** 2, dtype=torch.long, device=words.device)
+    )
     return float(q.log_prob(words.repeat(len(words), 1)).exp().sum()) / len(words)
 
 

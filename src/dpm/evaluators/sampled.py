@@ -32,6 +32,7 @@ from dpm.evaluators.distortion import reverse_steps
 from dpm.facts import Scalar
 from dpm.processes import Process
 from dpm.reverse import Reverse, facts_of
+from dpm.study import units
 from dpm.study.records import Measurement
 from dpm.times import Uniform, as_linear
 
@@ -279,6 +280,7 @@ class SampledTerms:
             raise UserError(
                 f"pilot >= 10; passes, batch_size >= 1; half_width > 0: {pilot=}, {passes=}, {batch_size=}, {half_width=}"
             )
+        units.unit("nll_bound", unit)  # or UserError
         self.unit, self.pilot, self.half_width, self.passes, self.batch_size = unit, pilot, half_width, passes, batch_size
         self.control, self.wrap = control, wrap or (lambda reverse: reverse)
 

@@ -26,29 +26,29 @@ class Trajectories:
     @torch.no_grad()
     def __call__(self, reverse: Reverse, data: Data, x_0: Tensor, seed: int) -> Evaluation:
         schedule: Any = reverse.process.schedule
-        betas = {"betas": schedule.betas.numpy()}
+        betas = {"betas": schedule.betas.cpu().numpy()}
         if seed != self.drawn:
             return Evaluation(arrays=betas)
         seeds.seed_everything(seed, seeds.SAMPLING)
         T = len(reverse.process.schedule)
-        axis = torch.linspace(-self.limit, self.limit, self.side, dtype=x_0.dtype)
+        axis = torch.linspace(-self.limit, self.limit, self.side, dtype=x_0.dtype, device=x_0.device)
         grid = torch.cartesian_prod(axis, axis)
         drift_times = (2, T // 2, T)
         arrays = {
             **betas,
             "times": np.arange(T + 1),
-            "forward": torch.stack(self.forward(reverse, x_0[: self.n])).half().numpy(),
-            "reverse": torch.stack(self.backward(reverse, x_0[: self.n])).half().numpy(),
-            "grid": grid.numpy(),
+            "forward": torch.stack(self.forward(reverse, x_0[: self.n])).half().cpu().numpy(),
+            "reverse": torch.stack(self.backward(reverse, x_0[: self.n])).half().cpu().numpy(),
+            "grid": grid.cpu().numpy(),
             "drift_times": np.array(drift_times),
-            "drift": torch.stack([self.drift(reverse, grid, t) for t in drift_times]).numpy(),
+            "drift": torch.stack([self.drift(reverse, grid, t) for t in drift_times]).cpu().numpy(),
         }
         return Evaluation(arrays=arrays)
 
     @staticmethod
     def forward(reverse: Reverse, x_0: Tensor) -> list[Tensor]:
         """One trajectory of q per point, step by step."""
-        trajectory, one = [x_0], torch.ones(len(x_0), dtype=torch.long)
+        trajectory, one = [x_0], torch.ones(len(x_0), dtype=torch.long, device=x_0.device)
         for s, t in pairwise(range(len(reverse.process.schedule) + 1)):
             trajectory.append(reverse.process.kernel(trajectory[-1], one * s, one * t).sample())
         return trajectory
@@ -62,5 +62,5 @@ class Trajectories:
 
     @staticmethod
     def drift(reverse: Reverse, x_t: Tensor, t: int) -> Tensor:
-        times = torch.full((len(x_t),), t, dtype=torch.long)
+        times = torch.full((len(x_t),), t, dtype=torch.long, device=x_t.device)
         return reverse(x_t, times - 1, times).mean - x_t

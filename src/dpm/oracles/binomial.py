@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from dpm.decoders import Decoder
+from dpm.processes import Process
 from dpm.processes.binomial import BinomialDiffusion
 from dpm.reverse.binomial import BinomialReverse
 
@@ -14,6 +15,11 @@ from dpm.reverse.binomial import BinomialReverse
 class Enumerable(Protocol):
     def words(self) -> Tensor:
         """All values of x_0, equally likely: (W, n) of zeros and ones."""
+
+
+def words_of(data: Enumerable, process: Process) -> Tensor:
+    """All values of x_0, on the device of the process."""
+    return data.words().to(next(process.schedule.buffers()).device)
 
 
 class WordPosterior(nn.Module):
@@ -52,7 +58,7 @@ class Enumeration:
     """
 
     def __init__(self, process: BinomialDiffusion, data: Enumerable) -> None:
-        self.process, self.words = process, data.words()
+        self.process, self.words = process, words_of(data, process)
         self.columns, sizes = self.words.unique(dim=1, return_counts=True)  # type: ignore[no-untyped-call]
         self.ones = torch.cartesian_prod(*(torch.arange(m + 1) for m in sizes)).reshape(-1, len(sizes)).to(self.words)
         self.zeros = sizes - self.ones
@@ -60,7 +66,7 @@ class Enumeration:
 
     def log_q(self, t: int) -> Tensor:
         """log q(x_t | w) of one state of each class, shape (classes, W)."""
-        on = self.process.marginal(self.columns, torch.full((len(self.columns),), t)).mean
+        on = self.process.marginal(self.columns, torch.full((len(self.columns),), t, device=self.words.device)).mean
         log_q: Tensor = self.ones @ on.log().T + self.zeros @ torch.log1p(-on).T
         return log_q
 
@@ -75,7 +81,9 @@ class Enumeration:
 
     def information(self, t: int) -> float:
         """I(X_0; X_t) = H(X_t) - H_q(X_t | X_0), t >= 1."""
-        return self.entropy(t) - float(self.process.marginal(self.words, torch.full((len(self.words),), t)).entropy().mean())
+        return self.entropy(t) - float(
+            self.process.marginal(self.words, torch.full((len(self.words),), t, device=self.words.device)).entropy().mean()
+        )
 
     def transition(self, t: int) -> float:
         """E KL(q(x_{t-1} | x_t, x_0) || p(x_{t-1} | x_t)) of the oracle, t >= 2.
@@ -93,7 +101,7 @@ class Enumeration:
 
     def posteriors(self, x_t: float, t: int) -> Tensor:
         """q(x_{t-1} = 1 | x_t, x_0) of one bit, for x_0 = 0 and 1."""
-        x_0, time = self.words.new_tensor([[0.0], [1.0]]), torch.tensor([t, t])
+        x_0, time = self.words.new_tensor([[0.0], [1.0]]), torch.tensor([t, t], device=self.words.device)
         rates: Tensor = self.process.posterior(x_0, torch.full_like(x_0, x_t), time - 1, time).mean
         return rates.flatten()
 

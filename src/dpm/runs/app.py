@@ -14,10 +14,11 @@ from types import FrameType
 from typing import Any, NoReturn
 
 import yaml
+from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from dpm.errors import UserError
@@ -25,6 +26,8 @@ from dpm.errors import UserError
 ASCII = {"±": "+-", "×": "x", "−": "-", "σ": "sigma", "≤": "<=", "≥": ">=", "…": "..."}
 ASKING = ("SIGTERM", "SIGHUP", "SIGUSR1")  # the last is Slurm's warning
 STOPPING = tuple(getattr(signal, name) for name in ASKING if hasattr(signal, name))
+LESS = "lower the tier, training.batch_size, examples or T"
+SIGPIPE = 13  # Windows has none
 TIERS = "tier=smoke (seconds), tier=laptop (the default: minutes to hours on two cores), tier=paper (as published, a GPU)"
 
 
@@ -45,15 +48,21 @@ def run(main: Callable[[], Any], about: str = "", stopped: str = "nothing was wr
         return
     for number in STOPPING:
         signal.signal(number, stop)
+    sys.argv[1:] = map(quoted, sys.argv[1:])
     try:
-        refuse_globs_of_values(sys.argv[1:])
+        refuse_no_choice(sys.argv[1:])
         main()
     except (UserError, HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
-        unknown = any(text in str(error) for text in ("specify 'experiment'", "find 'experiment/"))
-        fail(UserError(f"{error}; experiments: {', '.join(experiments())}") if unknown else error)
+        fail(explained(error))
+    except MemoryError as error:
+        fail(UserError(f"out of memory: {error}; {LESS}"))
+    except RuntimeError as error:  # torch's own
+        if not re.search("allocate memory|out of memory", str(error)):
+            raise
+        fail(UserError(f"out of memory: {str(error).splitlines()[0]}; {LESS}"))
     except BrokenPipeError:
         silence()
-        sys.exit(128 + signal.SIGPIPE)
+        sys.exit(128 + SIGPIPE)
     except OSError as error:
         fail(UserError(f"{error.strerror}: {error.filename}") if error.filename else error)
     except KeyboardInterrupt:
@@ -135,15 +144,64 @@ def overrides() -> list[str]:
     return list(HydraConfig.get().overrides.task)
 
 
-def refuse_globs_of_values(arguments: Sequence[str]) -> None:
-    """Of a key that is no group Hydra's glob() finds no values, and the sweep ends without a job and without a word."""
+def quoted(argument: str) -> str:
+    """`weights=outputs/x/optimizer.lr=0.01/seed0`, the project's own names of folders, as Hydra's grammar wants it."""
+    key, _, value = argument.partition("=")
+    plain = "=" in value and not argument.startswith("-") and not re.match(r"""['"\[{]|\w+\(""", value)
+    return f"{key}='{value}'" if plain and "'" not in value else argument
+
+
+def refuse_no_choice(arguments: Sequence[str]) -> None:
+    """Hydra dies of a group that is no name, and finds no values by glob() for a key that is no group: no job, and no word."""
     for argument in arguments:
         key, _, value = argument.partition("=")
-        if value.startswith("glob(") and not Path("conf", key).is_dir():
-            raise UserError(f"{argument}: glob() chooses among files, and conf/{key} is no folder; list the values, {key}=a,b")
+        folder = Path("conf", key.lstrip("+").split("@")[0])
+        if value.startswith("glob(") and not folder.is_dir():
+            raise UserError(f"{argument}: glob() chooses among files, and {folder} is no folder; list the values, {key}=a,b")
+        if folder.is_dir() or key.startswith("hydra"):
+            refuse_no_name(argument, value, folder)
+
+
+def refuse_no_name(argument: str, value: str, folder: Path) -> None:
+    try:
+        named = all(
+            isinstance(yaml.safe_load(part), str | list) for part in (value.split(",") if value[:1] != "[" else [value])
+        )
+    except yaml.YAMLError:  # Hydra's own grammar says what is wrong with it
+        named = True
+    if "=" in argument and "." not in argument.partition("=")[0] and not named:
+        known = ", ".join(sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.glob("**/*.yaml")))
+        raise UserError(f"{argument}: choose one by its name{known and ': '}{known}")
+
+
+def explained(error: Exception) -> Exception:
+    """The same with what the user may have meant, where Hydra does not know an experiment or a key."""
+    if any(text in str(error) for text in ("specify 'experiment'", "find 'experiment/")):
+        return UserError(f"{error}; experiments: {', '.join(experiments())}")
+    unknown = re.match(r"Could not override '([^']+)'\.\s+To append", str(error))
+    if unknown is None:
+        return error
+    within = re.search(rf"full_key: ({re.escape(unknown[1])}\S+)", str(error.__cause__))  # where a whole node was given
+    key = (within or unknown)[1]
+    return UserError(f"there is no key {key!r} in the configuration{_hint(key)}")
+
+
+def _hint(key: str) -> str:
+    """What the experiment's configuration holds that looks like the key; where a constructor might take it, how to add it."""
+    from dpm.runs import configs
+
+    chosen = [argument.split(",")[0] for argument in sys.argv[1:] if argument.startswith("experiment=")]  # of a sweep, one
+    try:
+        with initialize_config_dir(str(Path("conf").absolute()), version_base="1.3"):
+            config = compose(Path(sys.argv[0]).stem, chosen)
+    except HydraException:  # more is wrong than this key
+        return "; see --cfg job"
+    hint = configs.meant(key, OmegaConf.to_container(config, resolve=False))  # type: ignore[arg-type]
+    added = f"; +{key}=... adds an argument to a constructor" if "." in key and not hint else ""
+    return hint or added or "; see --cfg job"
 
 
 def experiments() -> list[str]:
     """What `experiment=` can be (Hydra lists only the top of a group)."""
     folder = Path("conf/experiment")
-    return sorted(str(path.relative_to(folder).with_suffix("")) for path in folder.glob("**/*.yaml"))
+    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.glob("**/*.yaml"))

@@ -10,6 +10,7 @@ from dpm.facts import Scalar, named
 from dpm.reverse import facts_of
 from dpm.runs import configs
 from dpm.runs.folder import Run, curve
+from dpm.runs.rehearsal import require_memory
 from dpm.runs.weights import ABOUT, Loaded, load_weights, rounded
 from dpm.study.records import Record, provenance, save_arrays, write_atomically
 
@@ -19,6 +20,7 @@ KEPT = {True: "beside the record", False: "not kept"}
 def evaluate(run: Run) -> Record:
     """Evaluate the weights of a run on held-out examples and write its record, arrays and weights below `results`."""
     (reverse, loaded, weights), data = prepared(run), configs.build(run.config, "data")
+    require_memory(data, "examples", run.config["examples"])
     evaluation = run.evaluate("evaluators", reverse, run.config["examples"], data)
     record = recorded(run, reverse, data, loaded, evaluation, weights)
     if run.config["keep"] and run.about_training:

@@ -5,25 +5,28 @@ again goes on where it stopped, and `evaluate` finds the weights that the same o
 metrics.jsonl (the record of the training), checkpoints, and done.json once the run is complete.
 """
 
-import fcntl
 import json
+import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from filelock import FileLock, Timeout
 from omegaconf import DictConfig
-from torch import nn
+from torch.optim import Optimizer
 
 from dpm import seeds
 from dpm.errors import UserError
-from dpm.evaluators import Evaluation
+from dpm.evaluators import Evaluation, Evaluator
 from dpm.reverse import ReverseStep
 from dpm.runs import configs
+from dpm.runs.settings import Settings
 from dpm.study.records import write_atomically
 from dpm.training import Plan
 
@@ -52,7 +55,8 @@ def refuse_additions(overrides: Sequence[str], config: dict[str, Any]) -> None:
         for part in key.split(".")[:-1]:
             node = node.get(part, {}) if isinstance(node, dict) else {}
         if override[0] in "+~" and "_target_" not in node:
-            raise UserError(f"{override}: nothing reads a key {key!r} that is not in the configuration; see --cfg job")
+            hint = configs.meant(key, config) or "; see --cfg job"
+            raise UserError(f"{override}: nothing reads a key {key!r} that is not in the configuration{hint}")
 
 
 class Run:
@@ -61,18 +65,17 @@ class Run:
     def __init__(self, config: DictConfig, overrides: Sequence[str]) -> None:
         self.config = configs.resolved(config)
         refuse_additions(overrides, self.config)
+        Settings.of(self.config)
         self.name, self.seed, self.variant = self.config["name"], self.config["seed"], variant(overrides, self.config)
         for key in BUILT:
             if not isinstance(self.config.get(key), dict):
                 found = f"{key} = {self.config[key]}" if key in self.config else f"{key} is missing"
                 raise UserError(f"{found}: say in the experiment what it is made of, {key}: {{_target_: ...}}")
-        for key, least in (("seed", 0), ("examples", 2), ("validation_examples", 2), ("threads", 1)):
-            value = self.config[key]
-            if not isinstance(value, int) or value < least:
-                raise UserError(f"{key} = {value}: give a whole number from {least}")
         torch.set_num_threads(self.config["threads"])
         known_device(self.config["device"])
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = self.config["tf32"]
         configs.known_keys(self.config["training"], {f.name for f in fields(Plan)})
+        configs.require(self.config["training"], Plan, "training.")
         self.plan = Plan(**self.config["training"])
         self.trained = variant([o for o in overrides if not o.lstrip("+~").startswith(OF_EVALUATION)], self.config)
         self.folder = self._place("outputs", self.name, self.trained)
@@ -80,6 +83,10 @@ class Run:
 
     def _place(self, root: str, name: str, variant: str) -> Path:
         return Path(self.config[root], name, variant, f"seed{self.seed}")
+
+    def optimizer(self) -> Callable[[Any], Optimizer]:
+        build: Callable[..., Optimizer] = configs.build(self.config, "optimizer")
+        return partial(build, fused=True) if self.config["fused"] else build
 
     @property
     def weights(self) -> Path:
@@ -103,23 +110,29 @@ class Run:
         reverse: ReverseStep = configs.build(self.config, "reverse")
         return reverse.to(self.config["device"])
 
-    def evaluate(self, which: str, reverse: nn.Module, n: int, data: Any) -> Evaluation:
-        """All of `which` ("validation" or "evaluators") on their n examples.
+    def evaluators(self, which: str) -> list[Evaluator]:
+        """What an experiment says of evaluators that were not chosen, claims for instance, builds none and is left out."""
+        chosen = {key: node for key, node in self.config[which].items() if isinstance(node, dict) and "_target_" in node}
+        if not chosen:
+            raise UserError(f"{which}: none is left; choose one at least")
+        return list(configs.build({which: chosen}, which).values())
 
-        What an experiment says of evaluators that were not chosen, claims for instance, builds none and is left out.
-        """
+    def evaluate(self, which: str, reverse: Any, n: int, data: Any) -> Evaluation:
+        """All of `which` ("validation" or "evaluators") on their n examples."""
+        evaluators = self.evaluators(which)
         x_0 = (data.validation(n) if which == "validation" else data.held_out(n)).to(self.config["device"])
-        chosen = {key: node for key, node in self.config[which].items() if node and "_target_" in node}
-        parts = [e(reverse.eval(), data, x_0, self.seed) for e in configs.build({which: chosen}, which).values()]
+        parts = [evaluator(reverse.eval(), data, x_0, self.seed) for evaluator in evaluators]
         arrays = {key: array for part in parts for key, array in part.arrays.items()}
         budget = next((part.budget for part in parts if part.budget is not None), None)
         return Evaluation(tuple(m for part in parts for m in part.measurements), arrays, budget)
 
 
 def known_device(name: str) -> torch.device:
-    """The device of that name, if torch knows it and this machine has it."""
+    """The device of that name, if torch knows it, this machine has it, and it holds numbers (meta does not)."""
     try:
-        return torch.empty(0, device=name).device
+        number = torch.zeros((), device=name)
+        number.item()
+        return number.device
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"device = {name}: {str(error).splitlines()[0]}") from error
 
@@ -173,18 +186,22 @@ def curve(run: Run) -> dict[str, Any]:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """One process per folder; the kernel drops the lock of a process that dies."""
+    """One process per folder; the system drops the lock of a process that dies."""
+    lock, holder = FileLock(folder / ".lock"), folder / ".lock.pid"  # beside it: Windows lets nobody else read what is locked
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / ".lock").open("w")
+        lock.acquire(blocking=False)
+        holder.write_text(str(os.getpid()))
+    except Timeout as error:
+        who = f"process {holder.read_text()}" if holder.is_file() else "another process"
+        raise UserError(f"{folder}: {who} trains here; wait for it, or change `outputs`") from error
     except OSError as error:
         raise UserError(f"cannot write in {folder}: {error.strerror}") from error
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise UserError(f"{folder}: another process trains here; wait for it, or change `outputs`") from error
+    try:
         yield
+    finally:
+        holder.unlink(missing_ok=True)
+        lock.release()
 
 
 def refuse_other_configuration(run: Run) -> None:

@@ -18,6 +18,7 @@ from dpm.facts import Scalar
 from dpm.runs import checkpoints, configs, parallel
 from dpm.runs.app import STOPPING, silence
 from dpm.runs.folder import Metrics, Run, curve, locked, read_json, refuse_other_configuration, write_json
+from dpm.runs.rehearsal import rehearse, rehearse_loss
 from dpm.study.records import sha256, write_atomically
 from dpm.training import Learner, Plan, best_start, fit
 
@@ -28,7 +29,9 @@ def train(run: Run) -> dict[str, Any] | None:
     """Train, or go on training, until the configured number of steps is done; the content of done.json, to process 0."""
     with parallel.joined(run.config["device"]):
         data, objective = configs.build(run.config, "data"), configs.build(run.config, "objective")
+        rehearse(run, data)
         learner = make_learner(run, data)
+        rehearse_loss(run, learner.reverse, data, objective)
         return (_lead if parallel.rank() == 0 else _accompany)(run, learner, data, objective)
 
 
@@ -100,13 +103,10 @@ def remark(plan: Plan) -> str:
 
 
 def make_learner(run: Run, data: Any, *start: int) -> Learner:
-    optimizer, scheduler = configs.build(run.config, "optimizer"), configs.build(run.config, "scheduler")
+    optimizer, scheduler = run.optimizer(), configs.build(run.config, "scheduler")
     reverse = run.reverse(*start)
     reverse.fit(data)
-    try:
-        return Learner(reverse, optimizer, scheduler, run.plan.ema_decay, run.plan.ema_warm_up)
-    except (ValueError, TypeError) as error:  # torch's optimizers check their own numbers
-        raise UserError(f"optimizer: {error}") from error
+    return Learner(reverse, optimizer, scheduler, run.plan.ema_decay, run.plan.ema_warm_up)
 
 
 def started(run: Run, learner: Learner, data: Any, objective: Any) -> Learner:

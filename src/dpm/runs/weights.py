@@ -31,8 +31,8 @@ class Loaded:
 def load_weights(run: Run, reverse: nn.Module) -> Loaded:
     """Weights from `weights=PATH`, else this folder's finished run, else those beside its record, yours or the shipped one.
 
-    PATH is a file that `evaluate` wrote, or released weights of the network alone, whose cost is not known: they are named
-    by their folder.
+    PATH is a file that `evaluate` wrote, a run's folder or a checkpoint in it, or released weights of the network alone, whose
+    cost is not known: they are named by their folder.
     """
     given = run.config["weights"]
     shipped = Path(given) if given else run.weights
@@ -42,9 +42,10 @@ def load_weights(run: Run, reverse: nn.Module) -> Loaded:
         if complaints or state is None:
             what = complaints[0] if complaints else "it says that it is finished, and holds no checkpoint"
             raise UserError(f"{run.folder}: {what}; delete {run.done.name} there and train again: what is good is resumed")
-        average = {key.removeprefix("module."): value for key, value in state["ema"].items() if key != "n_averaged"}
-        reverse.load_state_dict(average)
+        reverse.load_state_dict(averaged(state))
         return Loaded(str(run.folder), read_json(run.done)["budget"])
+    if given and checkpoints.recognises(shipped):
+        return load_from_run(run, reverse, shipped)
     if diffusers_layout.recognises(shipped):
         diffusers_layout.load_into(reverse, shipped)
         file, _ = diffusers_layout.located(shipped)
@@ -53,6 +54,8 @@ def load_weights(run: Run, reverse: nn.Module) -> Loaded:
     if not shipped.is_file():
         where = str(shipped) if given else f"neither a finished run in {run.folder} nor {shipped}; train it first"
         raise UserError(f"no weights: {where}")
+    if shipped.suffix != ".safetensors":
+        raise UserError(f"{shipped}: give a .safetensors file, a run's folder or a checkpoint in it, or a folder of diffusers")
     try:
         with safetensors.safe_open(shipped, "pt") as file:
             about = {key: json.loads(text) for key, text in (file.metadata() or {}).items()}
@@ -63,6 +66,25 @@ def load_weights(run: Run, reverse: nn.Module) -> Loaded:
     except (safetensors.SafetensorError, RuntimeError) as error:
         raise UserError(f"{shipped} does not fit this configuration: {str(error).splitlines()[-1].strip()}") from error
     return Loaded(str(shipped), about.get("budget", {}))
+
+
+def load_from_run(run: Run, reverse: nn.Module, path: Path) -> Loaded:
+    """Averaged weights of a training that need not be finished: of the newest checkpoint in its folder, or of the one named."""
+    folder = path if path.is_dir() else path.parent
+    changed = configs.differences(read_json(folder / "config.json"), run.config)
+    if changed:
+        raise UserError(f"{path} holds weights of another configuration: {'; '.join(changed[:3])} (theirs -> asked for)")
+    state, complaints = (checkpoints.load(path), []) if path.is_file() else checkpoints.load_newest(folder)
+    if complaints or state is None:
+        raise UserError(f"{folder}: {complaints[0]}; or name an older checkpoint, weights={folder}/step-....pt")
+    reverse.load_state_dict(averaged(state))
+    examples = state["step"] * run.plan.batch_size
+    return Loaded(str(path), {"steps": state["step"], "examples": examples})
+
+
+def averaged(state: dict[str, Any]) -> dict[str, torch.Tensor]:
+    """The averaged weights in a checkpoint, under the names of the process."""
+    return {key.removeprefix("module."): value for key, value in state["ema"].items() if key != "n_averaged"}
 
 
 def refuse_weights_of_another(
