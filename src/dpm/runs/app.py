@@ -108,6 +108,7 @@ def job(main: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
 
     @wraps(main)  # Hydra finds conf/ beside the file that defines main
     def wrapped(config: DictConfig) -> Any:
+        os.chdir(HydraConfig.get().runtime.cwd)  # paths are those of the command line, whatever hydra.job.chdir says
         try:
             return main(config)
         except UserError as error:

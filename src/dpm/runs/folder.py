@@ -8,7 +8,7 @@ metrics.jsonl (the record of the training), checkpoints, and done.json once the 
 import fcntl
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
@@ -24,7 +24,8 @@ from dpm.errors import UserError
 from dpm.evaluators import Evaluation
 from dpm.reverse import ReverseStep
 from dpm.runs import configs
-from dpm.study.records import write_atomically
+from dpm.stored import read_arrays, read_json, read_rows
+from dpm.study.records import refuse_impossible, verified, write_atomically
 from dpm.training import Plan
 
 CURVE = ("curve_step", "curve_K", "loss_step", "loss", "gradient_norm")
@@ -86,7 +87,7 @@ class Run:
         """The file of weights where there is no run in `outputs`: beside your own record, or else the shipped one."""
         places = [("results", self.variant), ("results", self.trained), ("published", self.trained)]
         files = [self._place(root, self.name, variant).with_suffix(".safetensors") for root, variant in places]
-        return next((file for file in files if file.is_file()), files[-1])
+        return next((file for file in files if file.is_file() and file.with_suffix(".json").is_file()), files[-1])
 
     @property
     def about_training(self) -> bool:
@@ -103,17 +104,31 @@ class Run:
         reverse: ReverseStep = configs.build(self.config, "reverse")
         return reverse.to(self.config["device"])
 
-    def evaluate(self, which: str, reverse: nn.Module, n: int, data: Any) -> Evaluation:
-        """All of `which` ("validation" or "evaluators") on their n examples.
+    def finished(self) -> dict[str, Any]:
+        """The content of done.json."""
+        return read_json(self.done, "delete it: the training of this run writes it again", "budget")
 
-        What an experiment says of evaluators that were not chosen, claims for instance, builds none and is left out.
+    def evaluation(self, which: str, data: Any) -> Callable[[nn.Module], Evaluation]:
+        """All of `which` ("validation" or "evaluators") on their examples, as a function of the reverse process.
+
+        Evaluators are made and examples drawn here, so that what is wrong with them is refused before any work. What an
+        experiment says of evaluators that were not chosen, claims for instance, builds none and is left out.
         """
-        x_0 = (data.validation(n) if which == "validation" else data.held_out(n)).to(self.config["device"])
+        validating = which == "validation"
+        n = self.config["validation_examples" if validating else "examples"]
+        x_0 = (data.validation(n) if validating else data.held_out(n)).to(self.config["device"])
         chosen = {key: node for key, node in self.config[which].items() if node and "_target_" in node}
-        parts = [e(reverse.eval(), data, x_0, self.seed) for e in configs.build({which: chosen}, which).values()]
-        arrays = {key: array for part in parts for key, array in part.arrays.items()}
-        budget = next((part.budget for part in parts if part.budget is not None), None)
-        return Evaluation(tuple(m for part in parts for m in part.measurements), arrays, budget)
+        evaluators = configs.build({which: chosen}, which).values()
+
+        def evaluate(reverse: nn.Module) -> Evaluation:
+            parts = [evaluator(reverse.eval(), data, x_0, self.seed) for evaluator in evaluators]
+            arrays = {key: array for part in parts for key, array in part.arrays.items()}
+            budget = next((part.budget for part in parts if part.budget is not None), None)
+            measurements = tuple(m for part in parts for m in part.measurements)
+            refuse_impossible(f"{which} of {self.name}", measurements, "nothing was written of it")
+            return Evaluation(measurements, arrays, budget)
+
+        return evaluate
 
 
 def known_device(name: str) -> torch.device:
@@ -130,7 +145,7 @@ class Metrics:
     def __init__(self, path: Path, step: int) -> None:
         self.path, self.rows = path, []
         if path.is_file():
-            self.rows = [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")]
+            self.rows = rows(path)
         self.rows = [row for row in self.rows if row["step"] <= step]
         write_atomically(path, "".join(json.dumps(row) + "\n" for row in self.rows).encode())
         self.before, self.start = (self.rows[-1]["seconds"] if self.rows else 0.0), time.monotonic()
@@ -163,12 +178,16 @@ def curve(run: Run) -> dict[str, Any]:
     """
     arrays, metrics = run.weights.with_suffix(".npz"), run.folder / "metrics.jsonl"
     if not metrics.is_file():
-        old = dict(np.load(arrays)) if arrays.is_file() else {}
+        old = read_arrays(arrays) if arrays.is_file() and verified(arrays) else {}
         return {key: old[key] for key in CURVE if key in old}
-    rows = [json.loads(line) for line in metrics.read_text().splitlines()]
-    validated, logged = ([row for row in rows if key in row] for key in ("validated", "loss"))
+    validated, logged = ([row for row in rows(metrics) if key in row] for key in ("validated", "loss"))
     columns = ((validated, "step"), (validated, "value"), (logged, "step"), (logged, "loss"), (logged, "gradient_norm"))
     return {name: np.array([row[key] for row in kind]) for name, (kind, key) in zip(CURVE, columns, strict=True)}
+
+
+def rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of metrics.jsonl."""
+    return read_rows(path, "delete this line, or the file: the run goes on without it", "step", "seconds")
 
 
 @contextmanager
@@ -189,14 +208,10 @@ def locked(folder: Path) -> Iterator[None]:
 
 def refuse_other_configuration(run: Run) -> None:
     path = run.folder / "config.json"
-    changed = configs.differences(read_json(path), run.config) if path.is_file() else []
+    remedy = "delete it if the run in this folder is of the same configuration: training writes it again"
+    changed = configs.differences(read_json(path, remedy), run.config) if path.is_file() else []
     if changed:
         raise UserError(f"{run.folder} holds a run with another configuration ({'; '.join(changed[:3])}); move it away")
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(path.read_text())
-    return content
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

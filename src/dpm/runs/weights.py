@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import safetensors
+import safetensors.torch
 import torch
 from torch import nn
 
@@ -13,8 +13,8 @@ from dpm.errors import UserError
 from dpm.facts import Scalar
 from dpm.networks import diffusers_layout
 from dpm.runs import checkpoints, configs
-from dpm.runs.folder import Run, read_json, refuse_other_configuration
-from dpm.study.records import sha256
+from dpm.runs.folder import Run, refuse_other_configuration
+from dpm.study.records import sha256, verified
 
 ABOUT = "dpm"  # one entry of a file of weights: of several, safetensors mixes the order, and with it the bytes
 
@@ -38,13 +38,16 @@ def load_weights(run: Run, reverse: nn.Module) -> Loaded:
     shipped = Path(given) if given else run.weights
     if given is None and run.done.is_file():
         refuse_other_configuration(run)
-        state, complaints = checkpoints.load_newest(run.folder)
+        done, (state, complaints) = run.finished(), checkpoints.load_newest(run.folder)
         if complaints or state is None:
             what = complaints[0] if complaints else "it says that it is finished, and holds no checkpoint"
             raise UserError(f"{run.folder}: {what}; delete {run.done.name} there and train again: what is good is resumed")
-        average = {key.removeprefix("module."): value for key, value in state["ema"].items() if key != "n_averaged"}
-        reverse.load_state_dict(average)
-        return Loaded(str(run.folder), read_json(run.done)["budget"])
+        try:
+            average = {key.removeprefix("module."): value for key, value in state["ema"].items() if key != "n_averaged"}
+            reverse.load_state_dict(average)
+        except checkpoints.MISFITS as error:
+            raise checkpoints.misfit(run.folder, error) from error
+        return Loaded(str(run.folder), done["budget"])
     if diffusers_layout.recognises(shipped):
         diffusers_layout.load_into(reverse, shipped)
         file, _ = diffusers_layout.located(shipped)
@@ -53,16 +56,22 @@ def load_weights(run: Run, reverse: nn.Module) -> Loaded:
     if not shipped.is_file():
         where = str(shipped) if given else f"neither a finished run in {run.folder} nor {shipped}; train it first"
         raise UserError(f"no weights: {where}")
+    content = verified(shipped)
     try:
-        with safetensors.safe_open(shipped, "pt") as file:
-            about = {key: json.loads(text) for key, text in (file.metadata() or {}).items()}
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
-        about |= about.pop(ABOUT, {})  # older files have its entries side by side
+        tensors, about = safetensors.torch.load(content), _about(content)
         refuse_weights_of_another(run, reverse, shipped, about.get("config"), tensors)
         reverse.load_state_dict(tensors)
-    except (safetensors.SafetensorError, RuntimeError) as error:
+    except (safetensors.SafetensorError, ValueError, RuntimeError) as error:
         raise UserError(f"{shipped} does not fit this configuration: {str(error).splitlines()[-1].strip()}") from error
     return Loaded(str(shipped), about.get("budget", {}))
+
+
+def _about(content: bytes) -> dict[str, Any]:
+    """What a file of weights says of itself: one entry of its metadata, or as entries side by side in older files."""
+    length = int.from_bytes(content[:8], "little")
+    metadata = json.loads(content[8 : 8 + length]).get("__metadata__", {})
+    ours = {key: json.loads(metadata[key]) for key in (ABOUT, "budget", "config") if key in metadata}
+    return {**ours, **ours.pop(ABOUT, {})}
 
 
 def refuse_weights_of_another(
