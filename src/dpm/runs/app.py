@@ -21,10 +21,12 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from dpm.errors import UserError
+from dpm.stored import ROOT
 
 ASCII = {"±": "+-", "×": "x", "−": "-", "σ": "sigma", "≤": "<=", "≥": ">=", "…": "..."}
 ASKING = ("SIGTERM", "SIGHUP", "SIGUSR1")  # the last is Slurm's warning
 STOPPING = tuple(getattr(signal, name) for name in ASKING if hasattr(signal, name))
+CONF = ROOT / "conf"
 TIERS = "tier=smoke (seconds), tier=laptop (the default: minutes to hours on two cores), tier=paper (as published, a GPU)"
 
 
@@ -80,7 +82,7 @@ def _spelled(error: UnicodeError) -> list[str]:
 
 def help_text(about: str) -> str:
     """What the script says of itself, the experiments with the first line of what they are, the tiers, where results go."""
-    lines = [(name, *_said(Path("conf/experiment", f"{name}.yaml"))) for name in experiments()]
+    lines = [(name, *_said(CONF / "experiment" / f"{name}.yaml")) for name in experiments()]
     width = max((len(name) for name, *_ in lines), default=0)
     return "\n".join(
         [
@@ -140,11 +142,11 @@ def refuse_globs_of_values(arguments: Sequence[str]) -> None:
     """Of a key that is no group Hydra's glob() finds no values, and the sweep ends without a job and without a word."""
     for argument in arguments:
         key, _, value = argument.partition("=")
-        if value.startswith("glob(") and not Path("conf", key).is_dir():
+        if value.startswith("glob(") and not (CONF / key).is_dir():
             raise UserError(f"{argument}: glob() chooses among files, and conf/{key} is no folder; list the values, {key}=a,b")
 
 
 def experiments() -> list[str]:
     """What `experiment=` can be (Hydra lists only the top of a group)."""
-    folder = Path("conf/experiment")
+    folder = CONF / "experiment"
     return sorted(str(path.relative_to(folder).with_suffix("")) for path in folder.glob("**/*.yaml"))

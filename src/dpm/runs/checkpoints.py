@@ -22,16 +22,17 @@ def save(folder: Path, step: int, state: dict[str, Any]) -> Path:
     """`folder/step-<step>.pt`. Its checksum is on disk before it, so a checkpoint without one is never a good one."""
     buffer = io.BytesIO()
     torch.save(_canonical(state), buffer)
-    path = folder / f"step-{step:09d}.pt"
+    path = _path(folder, step)
     write_atomically(_checksum(path), sha256(buffer.getvalue()).encode())
     write_atomically(path, buffer.getvalue())
-    _rotate(folder, path)
+    tidy(folder, step)
     return path
 
 
-def _rotate(folder: Path, saved: Path) -> None:
-    """Keep the one just saved and the undamaged ones before it, KEPT in all: a run would have gone on from later ones, were
-    they sound. What a killed process or an earlier deletion left halfway goes too."""
+def tidy(folder: Path, step: int) -> None:
+    """Keep the one of the step that was just saved, or resumed from, and the undamaged ones before it, KEPT in all: a run
+    would have gone on from later ones, were they sound. What a killed process or an earlier deletion left halfway goes too."""
+    saved = _path(folder, step)
     good = {saved}
     for path in _newest_first(folder):
         if path.name < saved.name and len(good) < KEPT and _sound(path, path.read_bytes()):
@@ -57,9 +58,7 @@ def load(path: Path) -> dict[str, Any]:
     try:
         state = torch.load(io.BytesIO(content), weights_only=True)
     except Exception as error:  # what is no checkpoint fails in as many ways as there are
-        raise UserError(
-            f"{path} is no checkpoint ({type(error).__name__}); move it away"
-        ) from error
+        raise UserError(f"{path} is no checkpoint ({type(error).__name__}); move it away") from error
     if not isinstance(state, dict):
         raise UserError(f"{path} is no checkpoint: it holds no state; move it away")
     return state
@@ -100,6 +99,10 @@ def _canonical(state: Any) -> Any:
     if isinstance(state, list | tuple):
         return type(state)(_canonical(value) for value in state)
     return sys.intern(state) if isinstance(state, str) else state
+
+
+def _path(folder: Path, step: int) -> Path:
+    return folder / f"step-{step:09d}.pt"
 
 
 def _newest_first(folder: Path) -> list[Path]:

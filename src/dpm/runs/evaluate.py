@@ -42,6 +42,8 @@ def evaluate(run: Run) -> Record:
         record.save(run.record)
         if stored is None:
             files[1].unlink(missing_ok=True)  # those of an earlier record
+        for part in run.record.parent.glob(f".{run.record.stem}.*.part"):  # of an evaluation that was killed
+            part.unlink(missing_ok=True)
     say(f"{run.record} (weights: {loaded.source})")
     if asked.signal:
         asked.stop("after an evaluation")

@@ -24,11 +24,12 @@ from dpm.errors import UserError
 from dpm.evaluators import Evaluation
 from dpm.reverse import ReverseStep
 from dpm.runs import configs
-from dpm.stored import read_arrays, read_json, read_rows
+from dpm.stored import NUMBER, Kinds, read_arrays, read_json, read_rows
 from dpm.study.records import refuse_impossible, verified, write_atomically
 from dpm.training import Plan
 
 CURVE = ("curve_step", "curve_K", "loss_step", "loss", "gradient_norm")
+MEASURED: dict[str, Kinds] = {"quantity": str, "value": NUMBER, "stderr": NUMBER, "unit": str}  # by a validation
 BUILT = ("data", "reverse", "objective", "optimizer", "scheduler", "validation", "evaluators", "tracker")
 OF_EVALUATION = ("examples=", "sizes.")  # names the folder of a record, and not that of the training
 NAMED_ELSEWHERE = ("experiment", "seed")  # in a folder's path
@@ -106,7 +107,7 @@ class Run:
 
     def finished(self) -> dict[str, Any]:
         """The content of done.json."""
-        return read_json(self.done, "delete it: the training of this run writes it again", "budget")
+        return read_json(self.done, "delete it: the training of this run writes it again", budget=dict)
 
     def evaluation(self, which: str, data: Any) -> Callable[[nn.Module], Evaluation]:
         """All of `which` ("validation" or "evaluators") on their examples, as a function of the reverse process.
@@ -187,7 +188,12 @@ def curve(run: Run) -> dict[str, Any]:
 
 def rows(path: Path) -> list[dict[str, Any]]:
     """The rows of metrics.jsonl."""
-    return read_rows(path, "delete this line, or the file: the run goes on without it", "step", "seconds")
+    return read_rows(path, "delete this line, or the file: the run goes on without it", _needed)
+
+
+def _needed(row: dict[str, Any]) -> dict[str, Kinds]:
+    kind: dict[str, Kinds] = {"validated": int, **MEASURED} if "validated" in row else {"loss": NUMBER, "gradient_norm": NUMBER}
+    return {"step": int, "seconds": NUMBER, **kind}
 
 
 @contextmanager

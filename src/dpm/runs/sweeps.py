@@ -19,11 +19,10 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from dpm.errors import UserError
+from dpm.runs.folder import MEASURED
 from dpm.stored import read_json
 from dpm.study.records import standard_error, write_atomically
 from dpm.study.results import settings_of
-
-SHOWN = "quantity", "value", "stderr", "unit"
 
 
 @dataclass(frozen=True)
@@ -83,7 +82,10 @@ def summarise(folder: Path) -> list[Variant]:
 def _finished(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
     for path in sorted(folder.glob("**/done.json")):
         try:
-            yield path, read_json(path, "left out of the table; delete it: the training of this run writes it again", *SHOWN)
+            yield (
+                path,
+                read_json(path, "left out; delete it: the training of this run writes it again", **MEASURED),
+            )
         except UserError as error:  # the other runs have their table nevertheless
             print(f"warning: {error}", file=sys.stderr)
 

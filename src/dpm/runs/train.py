@@ -71,9 +71,11 @@ def _lead(run: Run, learner: Learner, data: Any, objective: Any) -> dict[str, An
     with locked(run.folder):
         refuse_other_configuration(run)
         if run.done.is_file():
+            before = run.finished()
             say(f"{run.folder}: finished before; nothing to do")
-            return run.finished()
+            return before
         losses = _resume(run, learner)
+        checkpoints.tidy(run.folder, learner.step)
         write_json(run.folder / "config.json", run.config)
         metrics = Metrics(run.folder / "metrics.jsonl", learner.step)
         name = f"{run.variant or 'default'}/seed{run.seed}"

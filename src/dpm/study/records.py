@@ -23,7 +23,7 @@ import numpy as np
 
 from dpm.errors import UserError
 from dpm.facts import Scalar
-from dpm.stored import read_json
+from dpm.stored import ROOT, read_json
 
 SCHEMA = 2
 ERRORS = ("examples", "estimate")
@@ -266,7 +266,7 @@ def provenance(config: Mapping[str, Any], data: bytes, weights: bytes) -> dict[s
 def _git(*arguments: str) -> str:
     """What git prints, or nothing where there is no git or no checkout (a release archive, say)."""
     try:
-        return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return ""
 
