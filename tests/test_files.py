@@ -308,7 +308,7 @@ def test_a_damaged_gzip_file_is_one_line(folder: Path, damage) -> None:
 def test_a_compressed_file_is_verified_by_what_it_holds(folder: Path) -> None:
     (folder / TEST).write_bytes(flip_a_bit(CONTENTS[TEST]))
     path = compress(folder / TEST)
-    assert complaint(files.mnist, folder).startswith(f"{path}: not the published content (wrong SHA-256)")
+    assert complaint(files.mnist, folder).startswith(f"{path}: not the published content (wrong SHA-256, ")
 
 
 def test_a_file_of_labels_is_not_taken_for_images(folder: Path, monkeypatch) -> None:

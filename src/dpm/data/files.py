@@ -7,6 +7,7 @@ who reads the same folder shares the same arrays. Whatever is wrong with a file 
 
 import gzip
 import os
+import re
 import shlex
 import struct
 import tarfile
@@ -214,9 +215,13 @@ def _content(path: Path, size: int) -> bytes:
 def _verified(content: bytes, file: File) -> bytes:
     if len(content) != file.size:
         raise ValueError(f"{'truncated' if len(content) < file.size else 'too long'}, {file.size} bytes expected")
-    if sha256(content) != file.sha256:
-        raise ValueError("not the published content (wrong SHA-256)")
+    if (found := sha256(content)) != file.sha256:
+        raise ValueError(_wrong_hash(file.sha256, found))
     return content
+
+
+def _wrong_hash(expected: str = "unknown", found: str = "unknown") -> str:
+    return f"not the published content (wrong SHA-256, {found} instead of {expected})"
 
 
 def _is_right(file: File, folder: Path) -> bool:
@@ -272,8 +277,8 @@ def _retrieved(archive: Archive, into: str, progress: bool) -> Path:
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, ValueError):
-        return "not the published content (wrong SHA-256)"
+    if isinstance(error, ValueError):  # of pooch, which names the hash it expected and the one it found
+        return _wrong_hash(*re.findall("[0-9a-f]{64}", str(error)))
     response = getattr(error, "response", None)
     if response is not None:
         return f"HTTP status {response.status_code}"

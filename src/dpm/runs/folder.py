@@ -7,6 +7,7 @@ metrics.jsonl (the record of the training), checkpoints, and done.json once the 
 
 import fcntl
 import json
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -201,14 +202,19 @@ def locked(folder: Path) -> Iterator[None]:
     """One process per folder; the kernel drops the lock of a process that dies."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / ".lock").open("w")
+        file = (folder / ".lock").open("a+")
     except OSError as error:
         raise UserError(f"cannot write in {folder}: {error.strerror}") from error
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise UserError(f"{folder}: another process trains here; wait for it, or change `outputs`") from error
+            file.seek(0)
+            holder = file.read(20).strip() or "unknown"
+            said = f"another process trains here (process {holder}); wait for it, or change `outputs`"
+            raise UserError(f"{folder}: {said}") from error
+        file.truncate(0)
+        print(os.getpid(), file=file, flush=True)
         yield
 
 

@@ -12,6 +12,7 @@ from torch import nn
 from dpm.errors import UserError
 from dpm.facts import Scalar
 from dpm.networks import diffusers_layout
+from dpm.networks.diffusers_scheduler import refuse_other_scheduler
 from dpm.runs import checkpoints, configs
 from dpm.runs.folder import Run, refuse_other_configuration
 from dpm.study.records import sha256, verified
@@ -50,9 +51,11 @@ def load_weights(run: Run, reverse: nn.Module) -> Loaded:
         return Loaded(str(run.folder), done["budget"])
     if diffusers_layout.recognises(shipped):
         diffusers_layout.load_into(reverse, shipped)
-        file, _ = diffusers_layout.located(shipped)
+        file, config = diffusers_layout.located(shipped)
+        refuse_other_scheduler(config, reverse)
+        content = b"".join(shard.read_bytes() for shard in diffusers_layout.shards(file))
         name = (shipped if shipped.is_dir() else shipped.absolute().parent).name
-        return Loaded(str(shipped), {}, {"released": name, "released_sha256": sha256(file.read_bytes())})
+        return Loaded(str(shipped), {}, {"released": name, "released_sha256": sha256(content)})
     if not shipped.is_file():
         where = str(shipped) if given else f"neither a finished run in {run.folder} nor {shipped}; train it first"
         raise UserError(f"no weights: {where}")
