@@ -296,6 +296,12 @@ def test_a_validation_that_cannot_be_meant_is_refused_before_a_step_is_taken(tmp
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("verb", VERBS)
+def test_data_that_are_none_are_refused_when_they_are_built(root: Path, verb: str) -> None:
+    said = refused(again, root, verb, "data._target_=argparse.Namespace")
+    assert said.startswith("data: Namespace lacks facts, batch, validation, held_out; dpm.data.Data says")
+
+
 def test_a_training_takes_no_weights(tmp_path: Path) -> None:
     assert "it is `evaluate.py` that takes weights" in refused(train, configured(tmp_path, *TINY, "weights=some.safetensors"))
     assert list(tmp_path.iterdir()) == []

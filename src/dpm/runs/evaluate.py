@@ -27,7 +27,7 @@ def evaluate(run: Run) -> Record:
     """
     files = [run.record.with_suffix(suffix) for suffix in (".safetensors", ".npz", ".json")]
     refuse_unwritable(*files)
-    data = configs.build(run.config, "data")
+    data = run.data()
     measure, (reverse, loaded, weights) = run.evaluation("evaluators", data), prepared(run)
     trained = recipe(run, reverse, loaded)
     evaluation = measure(reverse)

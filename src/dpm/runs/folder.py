@@ -21,6 +21,7 @@ from omegaconf import DictConfig
 from torch import nn
 
 from dpm import seeds
+from dpm.data import Data
 from dpm.errors import UserError
 from dpm.evaluators import Evaluation
 from dpm.reverse import ReverseStep
@@ -105,6 +106,14 @@ class Run:
         seeds.seed_everything(self.seed, seeds.INITIALISATION, *start)
         reverse: ReverseStep = configs.build(self.config, "reverse")
         return reverse.to(self.config["device"])
+
+    def data(self) -> Any:
+        """The data, which have all that training and evaluators ask of any (`dpm.data.Data`)."""
+        data = configs.build(self.config, "data")
+        missing = [name for name in vars(Data) if not name.startswith("_") and not hasattr(data, name)]
+        if missing:
+            raise UserError(f"data: {type(data).__name__} lacks {', '.join(missing)}; dpm.data.Data says what they are")
+        return data
 
     def finished(self) -> dict[str, Any]:
         """The content of done.json."""

@@ -30,7 +30,7 @@ def train(run: Run) -> dict[str, Any] | None:
         raise UserError("weights: a training starts from its seed's initialisation; it is `evaluate.py` that takes weights")
     refuse_unwritable(run.done)
     with parallel.joined(run.config["device"]):
-        data, objective = configs.build(run.config, "data"), configs.build(run.config, "objective")
+        data, objective = run.data(), configs.build(run.config, "objective")
         learner = make_learner(run, data)
         return (_lead if parallel.rank() == 0 else _accompany)(run, learner, data, objective)
 
