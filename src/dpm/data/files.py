@@ -11,6 +11,8 @@ import re
 import shlex
 import struct
 import tarfile
+import time
+import weakref
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,12 +20,15 @@ from functools import cache, partial
 from math import prod
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import pooch
 
 from dpm.errors import UserError
 from dpm.study.records import sha256, write_atomically
+
+PATIENCE, SLOWEST = 30.0, 1000.0  # seconds before a server is judged by its rate; bytes a second
 
 
 @dataclass(frozen=True)
@@ -268,12 +273,27 @@ def _retrieved(archive: Archive, into: str, progress: bool) -> Path:
     """The archive from the first mirror that has the right one."""
     failures = []
     for address in (mirror + archive.name for mirror in archive.mirrors):
-        downloader = pooch.HTTPDownloader(progressbar=progress, chunk_size=2**18)
+        downloader = pooch.HTTPDownloader(progressbar=progress, chunk_size=2**18, hooks={"response": _impatient})
         try:
             return Path(pooch.retrieve(address, archive.sha256, archive.name, into, downloader=downloader))
         except (OSError, ValueError) as error:  # every exception of requests is an OSError; a wrong hash is a ValueError
             failures.append(f"{address} ({_reason(error)})")
     raise UserError(f"cannot download {' nor '.join(failures)}; check the network")
+
+
+def _impatient(response: Any, **options: Any) -> None:
+    """Let what is read of a response come as it comes, and give up on a server that is slower than anybody would wait for."""
+    raw, start, received = weakref.proxy(response.raw), time.monotonic(), 0  # no cycle: the connection closes with its owner
+
+    def read(amt: int, decode_content: bool) -> bytes:
+        nonlocal received
+        part: bytes = raw.read1(amt, decode_content=decode_content)
+        received, seconds = received + len(part), time.monotonic() - start
+        if part and seconds > PATIENCE and received < SLOWEST * seconds:
+            raise OSError(0, f"{received} bytes in {seconds:.0f} s")
+        return part
+
+    response.raw.read = read
 
 
 def _reason(error: Exception) -> str:
