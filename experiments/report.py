@@ -19,15 +19,20 @@ from dpm.runs import app
 @hydra.main(version_base="1.3", config_path="../conf", config_name="report")
 @app.job
 def main(config: DictConfig) -> None:
-    from dpm.report import Report  # here, because --help need not wait for matplotlib
-    from dpm.report.rows import terminal
-    from dpm.runs import configs
+    from dpm.runs import configs  # here, because --help need not wait for torch, nor a refusal for matplotlib
+    from dpm.stored import refuse_unwritable
 
     paths = configs.resolved(config)
     configs.known_keys(paths, {"results", "registry", "pages", "out"})
-    report = Report.load(*(Path(paths[key]) for key in ("results", "registry", "pages")))
+    out, results = Path(paths["out"]), Path(paths["results"])
+    refuse_unwritable(out / "report.html", out / "report.pdf", results / "README.md")
+
+    from dpm.report import Report
+    from dpm.report.rows import terminal
+
+    report = Report.load(results, Path(paths["registry"]), Path(paths["pages"]))
     print(terminal(report.rows), end="\n\n")
-    for path in report.write(Path(paths["out"])):
+    for path in report.write(out):
         print(path)
     print(report.yours.terminal(), end="")
 

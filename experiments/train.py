@@ -23,4 +23,4 @@ def main(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main, __doc__, "the same command resumes from the last checkpoint")
+    app.run(main, __doc__, "what was saved stays, and the same command goes on from it")

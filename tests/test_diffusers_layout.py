@@ -253,7 +253,7 @@ class Code:
 
 
 @pytest.mark.parametrize("damage", ["truncated", "empty", "noise", "code", "more"])
-@pytest.mark.parametrize("name", diffusers_layout.WEIGHTS)
+@pytest.mark.parametrize("name", diffusers_layout.WEIGHTS[:2])
 def test_a_damaged_file_is_one_line_and_runs_nothing(tmp_path: Path, name: str, damage: str) -> None:
     state, path = {"conv_in.weight": torch.zeros(32, 3, 3, 3)}, tmp_path / name
     if name.endswith(".bin"):
@@ -316,6 +316,60 @@ def test_an_experiment_without_a_u_net_refuses_them(tmp_path: Path, folder: Path
     run = helpers.configured(tmp_path, f"weights={folder}", verb="evaluate")
     with pytest.raises(UserError, match=f"this experiment has none; try {SIMPLE}"):
         load_weights(run, run.reverse())
+
+
+SCHEDULER = {"_class_name": "DDPMScheduler", "beta_end": 0.02, "beta_schedule": "linear", "beta_start": 0.0001}
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({}, None),
+        ({"clip_sample": True, "variance_type": "fixed_small"}, None),  # of sampling
+        ({"trained_betas": torch.linspace(1e-4, 0.02, 1000).tolist()}, None),
+        ({"prediction_type": "v_prediction"}, 'prediction_type = "v_prediction"; this experiment has "epsilon"'),
+        ({"num_train_timesteps": 100}, "num_train_timesteps = 100; this experiment has 1000"),
+        ({"beta_end": 0.012}, "other betas"),
+        ({"beta_end": "a"}, "other betas"),
+        ({"beta_schedule": "squaredcos_cap_v2"}, "other betas"),
+        ({"rescale_betas_zero_snr": True}, "other betas"),
+    ],
+)
+def test_what_the_scheduler_says_is_heeded(tmp_path: Path, folder: Path, change, complaint: str | None) -> None:
+    path = folder / ("../scheduler/scheduler_config.json" if len(change) == 1 else "scheduler_config.json")
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(SCHEDULER | change))
+    run = evaluation(tmp_path, folder)
+    if complaint is None:
+        load_weights(run, run.reverse())
+    else:
+        with pytest.raises(UserError, match=complaint):
+            load_weights(run, run.reverse())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("variant", [{}, {"variant": "fp16"}])
+@pytest.mark.parametrize("sharded", [{}, {"max_shard_size": "2MB"}])
+@pytest.mark.parametrize("safe", [True, False])
+def test_shards_and_variants_are_read_as_the_hub_serves_them(tmp_path: Path, variant, sharded, safe: bool) -> None:
+    network, path = theirs(SMALL), tmp_path / "released"
+    (network.half() if variant else network).save_pretrained(path, safe_serialization=safe, **variant, **sharded)
+    check_equal(loaded(path), network.float(), 16)
+
+
+def test_the_shards_of_an_index_are_read_and_a_missing_one_is_named(folder: Path) -> None:
+    whole, weights = loaded(folder).state_dict(), folder / "diffusion_pytorch_model.safetensors"
+    tensors = sorted(safetensors.torch.load_file(weights).items())
+    shards = {"a.safetensors": dict(tensors[::2]), "b.safetensors": dict(tensors[1::2])}
+    for name, part in shards.items():
+        safetensors.torch.save_file(part, folder / name)
+    index = {"weight_map": {key: name for name, part in shards.items() for key in part}}
+    weights.with_name(f"{weights.name}.index.json").write_text(json.dumps(index))
+    weights.unlink()
+    assert all(torch.equal(value, whole[key]) for key, value in loaded(folder).state_dict().items())
+    (folder / "b.safetensors").unlink()
+    with pytest.raises(UserError, match=r"names b\.safetensors, which is not there"):
+        loaded(folder)
 
 
 @pytest.mark.slow

@@ -3,10 +3,12 @@
 The files here are tiny, the tables are patched to know them, and downloads come from a server in this process.
 """
 
+import contextlib
 import gzip
 import hashlib
 import io
 import os
+import re
 import runpy
 import signal
 import socket
@@ -14,6 +16,7 @@ import struct
 import subprocess
 import sys
 import tarfile
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -34,6 +37,7 @@ LAST = "cifar-10-batches-bin/test_batch.bin"
 TRAIN, TEST = "mnist/train-images-idx3-ubyte", "mnist/t10k-images-idx3-ubyte"
 TABLES = dict(files.ARCHIVES)
 HALF = "half of it, then the connection ends"
+SLOWLY = "slowly"
 
 
 def idx(values: np.ndarray) -> bytes:
@@ -99,9 +103,17 @@ class Handler(BaseHTTPRequestHandler):
         answer = self.server.answers.get(self.path, PUBLISHED.get(Path(self.path).name, 404))
         content = PUBLISHED[Path(self.path).name] if answer == HALF else answer if isinstance(answer, bytes) else b""
         self.send_response(answer if isinstance(answer, int) else 200)
-        self.send_header("Content-Length", str(len(content)))
+        self.send_header("Content-Length", str(len(content) if answer != SLOWLY else len(PUBLISHED[Path(self.path).name])))
         self.end_headers()
+        if answer == SLOWLY:
+            self.slowly(PUBLISHED[Path(self.path).name])
         self.wfile.write(content[: len(content) // 2] if answer == HALF else content)
+
+    def slowly(self, content: bytes) -> None:
+        with contextlib.suppress(OSError):  # the other end has had enough
+            for byte in content:
+                self.wfile.write(bytes([byte]))
+                time.sleep(0.05)
 
     def log_message(self, format: str, *arguments: object) -> None:
         pass
@@ -308,7 +320,7 @@ def test_a_damaged_gzip_file_is_one_line(folder: Path, damage) -> None:
 def test_a_compressed_file_is_verified_by_what_it_holds(folder: Path) -> None:
     (folder / TEST).write_bytes(flip_a_bit(CONTENTS[TEST]))
     path = compress(folder / TEST)
-    assert complaint(files.mnist, folder).startswith(f"{path}: not the published content (wrong SHA-256)")
+    assert complaint(files.mnist, folder).startswith(f"{path}: not the published content (wrong SHA-256, ")
 
 
 def test_a_file_of_labels_is_not_taken_for_images(folder: Path, monkeypatch) -> None:
@@ -396,6 +408,12 @@ def test_the_second_mirror_is_asked_if_the_first_one_fails(tmp_path: Path, mirro
     files.download_cifar10(tmp_path)
     assert mirrors.asked == ["/first/cifar-10-binary.tar.gz", "/second/cifar-10-binary.tar.gz"]
     assert files.cifar10(tmp_path)[0].shape == (10, 3, 32, 32)
+
+
+def test_a_server_that_sends_a_byte_now_and_then_is_given_up_on(tmp_path: Path, mirrors: Server, monkeypatch) -> None:
+    monkeypatch.setattr(files, "PATIENCE", 0.3)
+    mirrors.answers = {f"/{mirror}/train-images-idx3-ubyte.gz": SLOWLY for mirror in ("first", "second")}
+    assert re.search(r"first/train-images-idx3-ubyte\.gz \(\d+ bytes in 0 s\)", complaint(files.download_mnist, tmp_path))
 
 
 @pytest.mark.parametrize(("answer", "why"), BAD_ANSWERS.items())

@@ -62,7 +62,7 @@ from dpm.study.records import Record
         ("threads=-1", "threads"),
         ("device=tpu", "device"),
         ("tracker.mode=loud", "tracker"),
-        ("outputs=/dev/null", "cannot write in /dev/null"),
+        ("outputs=/dev/null", "cannot write /dev/null"),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_nothing_behind(tmp_path: Path, override: str, complaint: str) -> None:
@@ -170,7 +170,7 @@ def test_the_validated_value_is_that_of_the_average(tmp_path: Path) -> None:
     run = configured(tmp_path, *TINY)
     done, reverse = train(run), run.reverse()
     load_weights(run, reverse)
-    again = run.evaluate("validation", reverse, 20, configs.build(run.config, "data"))
+    again = run.evaluation("validation", configs.build(run.config, "data"))(reverse)
     assert again.measurements[0].value == done["value"]
 
 

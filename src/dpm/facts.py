@@ -1,7 +1,5 @@
 """What ran, read off the objects themselves: names and counts that a claim's protocol and recipe are compared with."""
 
-from typing import Any
-
 from torch import nn
 
 Scalar = str | int | float | bool
@@ -20,11 +18,15 @@ def named(thing: object) -> str:
 
 def of_network(network: nn.Module) -> dict[str, Scalar]:
     """Name, number of trained parameters, and what the innermost network says of its own size."""
-    innermost: Any = network
-    while (inner := _wrapped(innermost)) is not None:
-        innermost = inner
     parameters = sum(p.numel() for p in network.parameters())
-    return {"network": named(network), "parameters": parameters, **getattr(innermost, "facts", {})}
+    return {"network": named(network), "parameters": parameters, **getattr(innermost(network), "facts", {})}
+
+
+def innermost(thing: object) -> object:
+    """What is left of it without what it is wrapped in."""
+    while (inner := _wrapped(thing)) is not None:
+        thing = inner
+    return thing
 
 
 def digits(value: float) -> float:

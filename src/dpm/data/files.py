@@ -7,9 +7,12 @@ who reads the same folder shares the same arrays. Whatever is wrong with a file 
 
 import gzip
 import os
+import re
 import shlex
 import struct
 import tarfile
+import time
+import weakref
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,12 +20,15 @@ from functools import cache, partial
 from math import prod
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import pooch
 
 from dpm.errors import UserError
 from dpm.study.records import sha256, write_atomically
+
+PATIENCE, SLOWEST = 30.0, 1000.0  # seconds before a server is judged by its rate; bytes a second
 
 
 @dataclass(frozen=True)
@@ -214,9 +220,13 @@ def _content(path: Path, size: int) -> bytes:
 def _verified(content: bytes, file: File) -> bytes:
     if len(content) != file.size:
         raise ValueError(f"{'truncated' if len(content) < file.size else 'too long'}, {file.size} bytes expected")
-    if sha256(content) != file.sha256:
-        raise ValueError("not the published content (wrong SHA-256)")
+    if (found := sha256(content)) != file.sha256:
+        raise ValueError(_wrong_hash(file.sha256, found))
     return content
+
+
+def _wrong_hash(expected: str = "unknown", found: str = "unknown") -> str:
+    return f"not the published content (wrong SHA-256, {found} instead of {expected})"
 
 
 def _is_right(file: File, folder: Path) -> bool:
@@ -263,7 +273,7 @@ def _retrieved(archive: Archive, into: str, progress: bool) -> Path:
     """The archive from the first mirror that has the right one."""
     failures = []
     for address in (mirror + archive.name for mirror in archive.mirrors):
-        downloader = pooch.HTTPDownloader(progressbar=progress, chunk_size=2**18)
+        downloader = pooch.HTTPDownloader(progressbar=progress, chunk_size=2**18, hooks={"response": _impatient})
         try:
             return Path(pooch.retrieve(address, archive.sha256, archive.name, into, downloader=downloader))
         except (OSError, ValueError) as error:  # every exception of requests is an OSError; a wrong hash is a ValueError
@@ -271,9 +281,24 @@ def _retrieved(archive: Archive, into: str, progress: bool) -> Path:
     raise UserError(f"cannot download {' nor '.join(failures)}; check the network")
 
 
+def _impatient(response: Any, **options: Any) -> None:
+    """Let what is read of a response come as it comes, and give up on a server that is slower than anybody would wait for."""
+    raw, start, received = weakref.proxy(response.raw), time.monotonic(), 0  # no cycle: the connection closes with its owner
+
+    def read(amt: int, decode_content: bool) -> bytes:
+        nonlocal received
+        part: bytes = raw.read1(amt, decode_content=decode_content)
+        received, seconds = received + len(part), time.monotonic() - start
+        if part and seconds > PATIENCE and received < SLOWEST * seconds:
+            raise OSError(0, f"{received} bytes in {seconds:.0f} s")
+        return part
+
+    response.raw.read = read
+
+
 def _reason(error: Exception) -> str:
-    if isinstance(error, ValueError):
-        return "not the published content (wrong SHA-256)"
+    if isinstance(error, ValueError):  # of pooch, which names the hash it expected and the one it found
+        return _wrong_hash(*re.findall("[0-9a-f]{64}", str(error)))
     response = getattr(error, "response", None)
     if response is not None:
         return f"HTTP status {response.status_code}"

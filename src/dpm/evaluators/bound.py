@@ -118,7 +118,7 @@ class AllTerms:
     ) -> None:
         if draws < 1 or batch_size < 1:
             raise UserError(f"draws and batch_size are at least 1, got {draws=}, {batch_size=}")
-        units.unit("log_likelihood_bound", unit)  # or UserError
+        units.unit("nll_bound", unit)  # which refuses one that it does not know
         self.edges = edges or {"stationary": stationary_edges}
         self.unit, self.draws, self.batch_size = unit, draws, batch_size
         self.oracle, self.ceiling, self.claims, self.also = oracle, ceiling, claims or {}, also

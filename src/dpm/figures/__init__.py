@@ -17,6 +17,7 @@ from matplotlib.animation import FuncAnimation, PillowWriter
 from matplotlib.figure import Figure
 
 from dpm.errors import UserError
+from dpm.stored import read_arrays
 
 STYLE = Path(__file__).parents[1] / "dpm.mplstyle"
 WIDTH = 6.3  # inches: the text width of the report, so that letters come out at the size that the style says
@@ -61,7 +62,6 @@ def _gif(animation: FuncAnimation, frames_per_second: int = 10, dpi: int = 80) -
 def load_arrays(path: Path) -> dict[str, Array]:
     """The arrays of one seed, in float64 whatever they are stored as."""
     try:
-        with np.load(path) as file:
-            return {key: array.astype(np.float64) for key, array in file.items()}
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: not readable as arrays ({error}); evaluate the experiment again") from error
+        return {key: array.astype(np.float64) for key, array in read_arrays(path).items()}
+    except ValueError as error:
+        raise UserError(f"{path}: holds arrays that are no numbers ({error}); evaluate the experiment again") from error

@@ -18,8 +18,15 @@ from torch import Tensor, nn
 
 from dpm.errors import UserError
 from dpm.networks.unet import EPSILON, GROUPS, Attention, Downsample, Residual, UNet, Upsample
+from dpm.stored import read_json
 
-WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
+AGAIN = "download it again"
+WEIGHTS = (  # as the hub serves them; an index names the shards
+    *("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin"),
+    *("diffusion_pytorch_model.safetensors.index.json", "diffusion_pytorch_model.bin.index.json"),
+    *("diffusion_pytorch_model.fp16.safetensors", "diffusion_pytorch_model.fp16.bin"),
+    *("diffusion_pytorch_model.safetensors.index.fp16.json", "diffusion_pytorch_model.bin.index.fp16.json"),
+)
 CONVENTIONS: Mapping[str, tuple[Any, Any]] = {  # key of config.json: (what our U-Net does, what diffusers does without the key)
     "_class_name": ("UNet2DModel", None),
     "act_fn": ("silu", "silu"),
@@ -104,7 +111,7 @@ def load(path: Path) -> dict[str, Tensor]:
     weights, config = located(path)
     if config.is_file():
         refuse_other_conventions(config)
-    return tensors(weights)
+    return {key: tensor for file in shards(weights) for key, tensor in tensors(file).items()}
 
 
 def located(path: Path) -> tuple[Path, Path]:
@@ -115,17 +122,24 @@ def located(path: Path) -> tuple[Path, Path]:
         for weights in (folder / name for name in WEIGHTS):
             if weights.is_file() and (folder / "config.json").is_file():
                 return weights, folder / "config.json"
-    raise UserError(f"no weights: neither {path} nor its folder unet/ holds config.json and {' or '.join(WEIGHTS)}")
+    raise UserError(f"no weights: neither {path} nor its folder unet/ holds config.json and {' or '.join(WEIGHTS[:2])}")
+
+
+def shards(path: Path) -> list[Path]:
+    """The files that hold the weights: of an index those that it names, in their order, else the file itself."""
+    if path.suffix != ".json":
+        return [path]
+    names = sorted({Path(str(name)).name for name in read_json(path, AGAIN, weight_map=dict)["weight_map"].values()})
+    files = [path.with_name(name) for name in names]
+    for file in files:
+        if not file.is_file():
+            raise UserError(f"{path} names {file.name}, which is not there; {AGAIN}")
+    return files
 
 
 def refuse_other_conventions(path: Path) -> None:
     """Raise UserError if config.json describes a network that computes something else than ours with the same weights."""
-    try:
-        config = json.loads(path.read_text())
-    except ValueError as error:
-        raise UserError(f"{path}: no JSON ({error})") from error
-    if not isinstance(config, dict):
-        raise UserError(f"{path}: not the configuration of a network")
+    config = read_json(path, AGAIN)
     for key, (ours, default) in CONVENTIONS.items():
         theirs = config.get(key, default)
         if theirs != ours:

@@ -22,12 +22,14 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from dpm.errors import UserError
+from dpm.stored import ROOT
 
 ASCII = {"±": "+-", "×": "x", "−": "-", "σ": "sigma", "≤": "<=", "≥": ">=", "…": "..."}
 ASKING = ("SIGTERM", "SIGHUP", "SIGUSR1")  # the last is Slurm's warning
 STOPPING = tuple(getattr(signal, name) for name in ASKING if hasattr(signal, name))
 LESS = "lower the tier, training.batch_size, examples or T"
 SIGPIPE = 13  # Windows has none
+CONF = ROOT / "conf"
 TIERS = "tier=smoke (seconds), tier=laptop (the default: minutes to hours on two cores), tier=paper (as published, a GPU)"
 
 
@@ -89,7 +91,7 @@ def _spelled(error: UnicodeError) -> list[str]:
 
 def help_text(about: str) -> str:
     """What the script says of itself, the experiments with the first line of what they are, the tiers, where results go."""
-    lines = [(name, *_said(Path("conf/experiment", f"{name}.yaml"))) for name in experiments()]
+    lines = [(name, *_said(CONF / "experiment" / f"{name}.yaml")) for name in experiments()]
     width = max((len(name) for name, *_ in lines), default=0)
     return "\n".join(
         [
@@ -117,6 +119,7 @@ def job(main: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
 
     @wraps(main)  # Hydra finds conf/ beside the file that defines main
     def wrapped(config: DictConfig) -> Any:
+        os.chdir(HydraConfig.get().runtime.cwd)  # paths are those of the command line, whatever hydra.job.chdir says
         try:
             return main(config)
         except UserError as error:
@@ -155,9 +158,9 @@ def refuse_no_choice(arguments: Sequence[str]) -> None:
     """Hydra dies of a group that is no name, and finds no values by glob() for a key that is no group: no job, and no word."""
     for argument in arguments:
         key, _, value = argument.partition("=")
-        folder = Path("conf", key.lstrip("+").split("@")[0])
+        folder = CONF / key.lstrip("+").split("@")[0]
         if value.startswith("glob(") and not folder.is_dir():
-            raise UserError(f"{argument}: glob() chooses among files, and {folder} is no folder; list the values, {key}=a,b")
+            raise UserError(f"{argument}: glob() chooses among files, and conf/{key} is no folder; list the values, {key}=a,b")
         if folder.is_dir() or key.startswith("hydra"):
             refuse_no_name(argument, value, folder)
 
@@ -192,7 +195,7 @@ def _hint(key: str) -> str:
 
     chosen = [argument.split(",")[0] for argument in sys.argv[1:] if argument.startswith("experiment=")]  # of a sweep, one
     try:
-        with initialize_config_dir(str(Path("conf").absolute()), version_base="1.3"):
+        with initialize_config_dir(str(CONF), version_base="1.3"):
             config = compose(Path(sys.argv[0]).stem, chosen)
     except HydraException:  # more is wrong than this key
         return "; see --cfg job"
@@ -203,5 +206,5 @@ def _hint(key: str) -> str:
 
 def experiments() -> list[str]:
     """What `experiment=` can be (Hydra lists only the top of a group)."""
-    folder = Path("conf/experiment")
+    folder = CONF / "experiment"
     return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.glob("**/*.yaml"))

@@ -15,22 +15,24 @@ from dpm.errors import UserError
 from dpm.study.records import sha256, write_atomically
 
 KEPT = 2
+MISFITS = (KeyError, ValueError, TypeError, AttributeError, RuntimeError)  # of a state that is loaded into what it is not of
 
 
 def save(folder: Path, step: int, state: dict[str, Any]) -> Path:
     """`folder/step-<step>.pt`. Its checksum is on disk before it, so a checkpoint without one is never a good one."""
     buffer = io.BytesIO()
     torch.save(_canonical(state), buffer)
-    path = folder / f"step-{step:09d}.pt"
+    path = _path(folder, step)
     write_atomically(_checksum(path), sha256(buffer.getvalue()).encode())
     write_atomically(path, buffer.getvalue())
-    _rotate(folder, path)
+    tidy(folder, step)
     return path
 
 
-def _rotate(folder: Path, saved: Path) -> None:
-    """Keep the one just saved and the undamaged ones before it, KEPT in all: a run would have gone on from later ones, were
-    they sound. What a killed process or an earlier deletion left halfway goes too."""
+def tidy(folder: Path, step: int) -> None:
+    """Keep the one of the step that was just saved, or resumed from, and the undamaged ones before it, KEPT in all: a run
+    would have gone on from later ones, were they sound. What a killed process or an earlier deletion left halfway goes too."""
+    saved = _path(folder, step)
     good = {saved}
     for path in _newest_first(folder):
         if path.name < saved.name and len(good) < KEPT and _sound(path, path.read_bytes()):
@@ -47,9 +49,26 @@ def load(path: Path) -> dict[str, Any]:
         raise UserError(f"no checkpoint at {path}; train first, or give the path of one")
     content = path.read_bytes()
     if not _sound(path, content):
-        raise UserError(f"checkpoint {path} is damaged: its SHA-256 is not the recorded one; delete it or restore a copy")
-    state: dict[str, Any] = torch.load(io.BytesIO(content), weights_only=True)
+        found, recorded = sha256(content), _checksum(path)
+        known = recorded.read_text(errors="replace")[:64] if recorded.is_file() else "none"
+        raise UserError(
+            f"checkpoint {path} is damaged: its SHA-256 is not the recorded one ({found} instead of {known}); "
+            "delete it or restore a copy"
+        )
+    try:
+        state = torch.load(io.BytesIO(content), weights_only=True)
+    except Exception as error:  # what is no checkpoint fails in as many ways as there are
+        raise UserError(f"{path} is no checkpoint ({type(error).__name__}); move it away") from error
+    if not isinstance(state, dict):
+        raise UserError(f"{path} is no checkpoint: it holds no state; move it away")
     return state
+
+
+def misfit(folder: Path, error: Exception) -> UserError:
+    """What is said of a state that is not of this experiment."""
+    lines = str(error).splitlines() or [""]
+    said = f"{type(error).__name__}: {lines[-1].strip()}"
+    return UserError(f"{folder}: its newest checkpoint is not of this experiment ({said}); move it away and train again")
 
 
 def load_newest(folder: Path) -> tuple[dict[str, Any] | None, list[str]]:
@@ -86,6 +105,10 @@ def _canonical(state: Any) -> Any:
     if isinstance(state, list | tuple):
         return type(state)(_canonical(value) for value in state)
     return sys.intern(state) if isinstance(state, str) else state
+
+
+def _path(folder: Path, step: int) -> Path:
+    return folder / f"step-{step:09d}.pt"
 
 
 def _newest_first(folder: Path) -> list[Path]:

@@ -22,15 +22,18 @@ from omegaconf import DictConfig
 from torch.optim import Optimizer
 
 from dpm import seeds
+from dpm.data import Data
 from dpm.errors import UserError
 from dpm.evaluators import Evaluation, Evaluator
 from dpm.reverse import ReverseStep
 from dpm.runs import configs
 from dpm.runs.settings import Settings
-from dpm.study.records import write_atomically
+from dpm.stored import NUMBER, Kinds, read_arrays, read_json, read_rows
+from dpm.study.records import refuse_impossible, verified, write_atomically
 from dpm.training import Plan
 
 CURVE = ("curve_step", "curve_K", "loss_step", "loss", "gradient_norm")
+MEASURED: dict[str, Kinds] = {"quantity": str, "value": NUMBER, "stderr": NUMBER, "unit": str}  # by a validation
 BUILT = ("data", "reverse", "objective", "optimizer", "scheduler", "validation", "evaluators", "tracker")
 OF_EVALUATION = ("examples=", "sizes.")  # names the folder of a record, and not that of the training
 NAMED_ELSEWHERE = ("experiment", "seed")  # in a folder's path
@@ -93,7 +96,7 @@ class Run:
         """The file of weights where there is no run in `outputs`: beside your own record, or else the shipped one."""
         places = [("results", self.variant), ("results", self.trained), ("published", self.trained)]
         files = [self._place(root, self.name, variant).with_suffix(".safetensors") for root, variant in places]
-        return next((file for file in files if file.is_file()), files[-1])
+        return next((file for file in files if file.is_file() and file.with_suffix(".json").is_file()), files[-1])
 
     @property
     def about_training(self) -> bool:
@@ -117,14 +120,37 @@ class Run:
             raise UserError(f"{which}: none is left; choose one at least")
         return list(configs.build({which: chosen}, which).values())
 
-    def evaluate(self, which: str, reverse: Any, n: int, data: Any) -> Evaluation:
-        """All of `which` ("validation" or "evaluators") on their n examples."""
+    def data(self) -> Any:
+        """The data, which have all that training and evaluators ask of any (`dpm.data.Data`)."""
+        data = configs.build(self.config, "data")
+        missing = [name for name in vars(Data) if not name.startswith("_") and not hasattr(data, name)]
+        if missing:
+            raise UserError(f"data: {type(data).__name__} lacks {', '.join(missing)}; dpm.data.Data says what they are")
+        return data
+
+    def finished(self) -> dict[str, Any]:
+        """The content of done.json."""
+        return read_json(self.done, "delete it: the training of this run writes it again", budget=dict)
+
+    def evaluation(self, which: str, data: Any) -> Callable[[Any], Evaluation]:
+        """All of `which` ("validation" or "evaluators") on their examples, as a function of the reverse process.
+
+        Evaluators are made and examples drawn here, so that what is wrong with them is refused before any work.
+        """
+        validating = which == "validation"
+        n = self.config["validation_examples" if validating else "examples"]
+        x_0 = (data.validation(n) if validating else data.held_out(n)).to(self.config["device"])
         evaluators = self.evaluators(which)
-        x_0 = (data.validation(n) if which == "validation" else data.held_out(n)).to(self.config["device"])
-        parts = [evaluator(reverse.eval(), data, x_0, self.seed) for evaluator in evaluators]
-        arrays = {key: array for part in parts for key, array in part.arrays.items()}
-        budget = next((part.budget for part in parts if part.budget is not None), None)
-        return Evaluation(tuple(m for part in parts for m in part.measurements), arrays, budget)
+
+        def evaluate(reverse: Any) -> Evaluation:
+            parts = [evaluator(reverse.eval(), data, x_0, self.seed) for evaluator in evaluators]
+            arrays = {key: array for part in parts for key, array in part.arrays.items()}
+            budget = next((part.budget for part in parts if part.budget is not None), None)
+            measurements = tuple(m for part in parts for m in part.measurements)
+            refuse_impossible(f"{which} of {self.name}", measurements, "nothing was written of it")
+            return Evaluation(measurements, arrays, budget)
+
+        return evaluate
 
 
 def known_device(name: str) -> torch.device:
@@ -143,7 +169,7 @@ class Metrics:
     def __init__(self, path: Path, step: int) -> None:
         self.path, self.rows = path, []
         if path.is_file():
-            self.rows = [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")]
+            self.rows = rows(path)
         self.rows = [row for row in self.rows if row["step"] <= step]
         write_atomically(path, "".join(json.dumps(row) + "\n" for row in self.rows).encode())
         self.before, self.start = (self.rows[-1]["seconds"] if self.rows else 0.0), time.monotonic()
@@ -176,12 +202,21 @@ def curve(run: Run) -> dict[str, Any]:
     """
     arrays, metrics = run.weights.with_suffix(".npz"), run.folder / "metrics.jsonl"
     if not metrics.is_file():
-        old = dict(np.load(arrays)) if arrays.is_file() else {}
+        old = read_arrays(arrays) if arrays.is_file() and verified(arrays) else {}
         return {key: old[key] for key in CURVE if key in old}
-    rows = [json.loads(line) for line in metrics.read_text().splitlines()]
-    validated, logged = ([row for row in rows if key in row] for key in ("validated", "loss"))
+    validated, logged = ([row for row in rows(metrics) if key in row] for key in ("validated", "loss"))
     columns = ((validated, "step"), (validated, "value"), (logged, "step"), (logged, "loss"), (logged, "gradient_norm"))
     return {name: np.array([row[key] for row in kind]) for name, (kind, key) in zip(CURVE, columns, strict=True)}
+
+
+def rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of metrics.jsonl."""
+    return read_rows(path, "delete this line, or the file: the run goes on without it", _needed)
+
+
+def _needed(row: dict[str, Any]) -> dict[str, Kinds]:
+    kind: dict[str, Kinds] = {"validated": int, **MEASURED} if "validated" in row else {"loss": NUMBER, "gradient_norm": NUMBER}
+    return {"step": int, "seconds": NUMBER, **kind}
 
 
 @contextmanager
@@ -193,8 +228,8 @@ def locked(folder: Path) -> Iterator[None]:
         lock.acquire(blocking=False)
         holder.write_text(str(os.getpid()))
     except Timeout as error:
-        who = f"process {holder.read_text()}" if holder.is_file() else "another process"
-        raise UserError(f"{folder}: {who} trains here; wait for it, or change `outputs`") from error
+        who = f" (process {holder.read_text()})" if holder.is_file() else ""
+        raise UserError(f"{folder}: another process trains here{who}; wait for it, or change `outputs`") from error
     except OSError as error:
         raise UserError(f"cannot write in {folder}: {error.strerror}") from error
     try:
@@ -206,14 +241,10 @@ def locked(folder: Path) -> Iterator[None]:
 
 def refuse_other_configuration(run: Run) -> None:
     path = run.folder / "config.json"
-    changed = configs.differences(read_json(path), run.config) if path.is_file() else []
+    remedy = "delete it if the run in this folder is of the same configuration: training writes it again"
+    changed = configs.differences(read_json(path, remedy), run.config) if path.is_file() else []
     if changed:
         raise UserError(f"{run.folder} holds a run with another configuration ({'; '.join(changed[:3])}); move it away")
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(path.read_text())
-    return content
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

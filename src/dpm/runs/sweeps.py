@@ -4,17 +4,23 @@ They go to outputs/<experiment>/sweep.{md,png} and cover every finished run of t
 """
 
 import atexit
+import sys
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from hydra import compose
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from dpm.runs.folder import read_json
+from dpm.errors import UserError
+from dpm.runs.folder import MEASURED
+from dpm.stored import read_json
 from dpm.study.records import standard_error, write_atomically
 from dpm.study.results import settings_of
 
@@ -37,9 +43,19 @@ class SweepSummary(Callback):
     """Hydra calls it when a multirun starts; the summary is made when the program ends, whether or not a job failed."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        chosen = [o.split("=", 1)[1] for o in config.hydra.overrides.task if o.startswith("experiment=")]
-        for name in ",".join(chosen).split(","):
-            atexit.register(summarise, Path(config.outputs, name))
+        for name in names(list(config.hydra.overrides.task)):
+            atexit.register(summarise, Path(config.outputs, name).absolute())
+
+
+def names(overrides: list[str]) -> list[str]:
+    """What the experiments of a sweep are called: of all other choices the first stands for the rest."""
+    choices = []
+    for override in OverridesParser.create().parse_overrides(overrides):
+        key = override.key_or_group
+        lines = [f"{key}={value}" for value in override.sweep_string_iterator()] if override.is_sweep_override() else []
+        chosen = lines or [override.input_line or ""]
+        choices.append(chosen if key in ("experiment", "name") else chosen[:1])
+    return list(dict.fromkeys(str(compose("train", list(line)).name) for line in product(*choices)))
 
 
 def summarise(folder: Path) -> list[Variant]:
@@ -47,7 +63,7 @@ def summarise(folder: Path) -> list[Variant]:
     import dpm.figures.sweep as sweep
     from dpm.figures import render  # here, because a training that only registers the summary should not load matplotlib
 
-    done = [(path, read_json(path)) for path in sorted(folder.glob("**/done.json"))]
+    done = list(_finished(folder))
     if not done:
         return []
     groups: dict[str, list[dict[str, Any]]] = defaultdict(list)
@@ -61,6 +77,17 @@ def summarise(folder: Path) -> list[Variant]:
     write_atomically(folder / "sweep.png", render(sweep.variants(settings, values, errors, label, reference)))
     print(table(variants, label) + f"{folder / 'sweep.md'}, {folder / 'sweep.png'}")
     return variants
+
+
+def _finished(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    for path in sorted(folder.glob("**/done.json")):
+        try:
+            yield (
+                path,
+                read_json(path, "left out; delete it: the training of this run writes it again", **MEASURED),
+            )
+        except UserError as error:  # the other runs have their table nevertheless
+            print(f"warning: {error}", file=sys.stderr)
 
 
 def _variant(name: str, runs: Sequence[dict[str, Any]]) -> Variant:

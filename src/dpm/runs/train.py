@@ -1,34 +1,37 @@
 """A training run in its folder: logged, validated, saved, stopped and resumed."""
 
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
-from types import FrameType
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from tqdm import tqdm
 
 from dpm.errors import UserError
+from dpm.evaluators import Evaluation
 from dpm.facts import Scalar
 from dpm.runs import checkpoints, configs, parallel
-from dpm.runs.app import STOPPING, silence
-from dpm.runs.folder import Metrics, Run, curve, locked, read_json, refuse_other_configuration, write_json
+from dpm.runs.folder import Metrics, Run, curve, locked, refuse_other_configuration, write_json
 from dpm.runs.rehearsal import rehearse, rehearse_loss
+from dpm.runs.stopping import deferred_signals, say
+from dpm.stored import refuse_unwritable
 from dpm.study.records import sha256, write_atomically
 from dpm.training import Learner, Plan, best_start, fit
 
 NEGLIGIBLE = 0.01  # share of the initial weights in the averaged ones
+WAITING = "this step is done and saved", "the same command resumes from there"
+Validate = Callable[[torch.nn.Module], Evaluation]
 
 
 def train(run: Run) -> dict[str, Any] | None:
     """Train, or go on training, until the configured number of steps is done; the content of done.json, to process 0."""
+    if run.config["weights"] is not None:
+        raise UserError("weights: a training starts from its seed's initialisation; it is `evaluate.py` that takes weights")
+    refuse_unwritable(run.done)
     with parallel.joined(run.config["device"]):
-        data, objective = configs.build(run.config, "data"), configs.build(run.config, "objective")
+        data, objective = run.data(), configs.build(run.config, "objective")
         rehearse(run, data)
         learner = make_learner(run, data)
         rehearse_loss(run, learner.reverse, data, objective)
@@ -42,7 +45,7 @@ def _accompany(run: Run, learner: Learner, data: Any, objective: Any) -> None:
         return
     _resume(run, learner)
     learner = started(run, learner, data, objective)
-    with deferred_signals() as asked:
+    with deferred_signals(*WAITING) as asked:
         for step in fit(learner, data, objective, run.plan, run.seed):
             if parallel.anyone(asked.signal is not None, torch.device(run.config["device"])):
                 asked.stop(f"after step {step.step}")
@@ -58,19 +61,24 @@ def _resume(run: Run, learner: Learner) -> list[float]:
     before, now = state.get("processes", 1), parallel.processes()
     if before != now:
         raise UserError(f"{run.folder}: begun by {before} processes, which draw other noise than {now}; start as many again")
-    learner.load_state_dict(state)
+    try:
+        learner.load_state_dict(state)
+    except checkpoints.MISFITS as error:
+        raise checkpoints.misfit(run.folder, error) from error
     return list(state.get("losses", []))
 
 
 def _lead(run: Run, learner: Learner, data: Any, objective: Any) -> dict[str, Any]:
     """Train, log, validate and save in the run's folder; done.json is written last."""
-    mirror = configs.build(run.config, "tracker")
+    mirror, validation = configs.build(run.config, "tracker"), run.evaluation("validation", data)
     with locked(run.folder):
         refuse_other_configuration(run)
         if run.done.is_file():
+            before = run.finished()
             say(f"{run.folder}: finished before; nothing to do")
-            return read_json(run.done)
+            return before
         losses = _resume(run, learner)
+        checkpoints.tidy(run.folder, learner.step)
         write_json(run.folder / "config.json", run.config)
         metrics = Metrics(run.folder / "metrics.jsonl", learner.step)
         name = f"{run.variant or 'default'}/seed{run.seed}"
@@ -80,9 +88,9 @@ def _lead(run: Run, learner: Learner, data: Any, objective: Any) -> dict[str, An
             for row in metrics.rows:  # of before a restart
                 mirror.log(shown(row))
             learner = started(run, learner, data, objective)
-            _follow(run, learner, data, objective, losses, metrics, mirror)
+            _follow(run, learner, data, objective, validation, losses, metrics, mirror)
             if metrics.last.get("validated") != run.plan.steps:
-                _validate(run, learner, data, metrics, mirror)
+                _validate(learner, validation, metrics, mirror)
             mirror.image("validation", draw_curve(run, metrics.last["unit"]))
         finally:
             mirror.finish()
@@ -118,7 +126,14 @@ def started(run: Run, learner: Learner, data: Any, objective: Any) -> Learner:
 
 
 def _follow(
-    run: Run, learner: Learner, data: Any, objective: Any, losses: list[float], metrics: "Metrics", mirror: Any
+    run: Run,
+    learner: Learner,
+    data: Any,
+    objective: Any,
+    validation: Validate,
+    losses: list[float],
+    metrics: Metrics,
+    mirror: Any,
 ) -> None:
     """Log, save and validate at their intervals while the training runs; a signal saves after the step it falls into.
 
@@ -128,11 +143,11 @@ def _follow(
     plan, device, processes = run.plan, torch.device(run.config["device"]), {"processes": parallel.processes()}
     steps = fit(learner, data, objective, plan, run.seed)
     bar = tqdm(steps, total=plan.steps, initial=learner.step, mininterval=1, disable=not sys.stderr.isatty(), unit="step")
-    with deferred_signals() as asked:
+    with deferred_signals(*WAITING) as asked:
 
         def validate() -> None:
             asked.at_once = True
-            _validate(run, learner, data, metrics, mirror)
+            _validate(learner, validation, metrics, mirror)
             asked.at_once = False
 
         if learner.step and learner.step % plan.validate_every == 0 and metrics.last.get("validated") != learner.step:
@@ -154,57 +169,17 @@ def _follow(
                 validate()
 
 
-@dataclass
-class Asked:
-    """Whether a signal asked to stop, and whether it may be obeyed at once, because all is saved."""
-
-    signal: int | None = None
-    at_once: bool = False
-
-    def __call__(self, number: int, frame: FrameType | None) -> None:
-        self.signal = self.signal or number
-        if self.at_once:
-            self.stop("during a validation")
-        print(f"{signal.Signals(number).name}: stopping when this step is done and saved", file=sys.stderr)
-
-    def stop(self, where: str) -> NoReturn:
-        print(f"stopped {where}; the same command resumes from there", file=sys.stderr)
-        sys.exit(128 + (self.signal or signal.SIGTERM))
-
-
-@contextmanager
-def deferred_signals() -> Iterator[Asked]:
-    """Note what asks to stop instead of dying of it: between two steps a state is whole, within one it is not."""
-    asked = Asked()
-    before = {number: signal.signal(number, asked) for number in (signal.SIGINT, *STOPPING)}
-    try:
-        yield asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 def shown(row: dict[str, Any]) -> dict[str, float]:
     """A row of the metrics as a mirror shows it: the validated quantity under its name."""
     return {"step": row["step"], f"validation/{row['quantity']}": row["value"]} if "validated" in row else row
 
 
-def _validate(run: Run, learner: Learner, data: Any, metrics: "Metrics", mirror: Any) -> None:
+def _validate(learner: Learner, validation: Validate, metrics: Metrics, mirror: Any) -> None:
     """Evaluate the averaged weights on validation examples; the first measurement is the one that a sweep compares."""
-    evaluation = run.evaluate("validation", learner.ema.module, run.config["validation_examples"], data)
-    m = evaluation.measurements[0]
+    m = validation(learner.ema.module).measurements[0]
     row = {"validated": learner.step, "quantity": m.quantity, "value": m.value, "stderr": m.stderr, "unit": m.unit}
     mirror.log(shown(metrics.add(learner.step, row)))
     say(f"step {learner.step}: {m.quantity} {m.value:.4g} ± {m.stderr:.2g} {m.unit} (validation, n = {m.n})")
-
-
-def say(text: str) -> None:
-    """A line on standard output, above the progress bar; a reader who has gone away is no reason to stop."""
-    try:
-        tqdm.write(text)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        silence()
 
 
 def draw_curve(run: Run, unit: str) -> Path:

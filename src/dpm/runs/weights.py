@@ -5,16 +5,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import safetensors
+import safetensors.torch
 import torch
 from torch import nn
 
 from dpm.errors import UserError
 from dpm.facts import Scalar
 from dpm.networks import diffusers_layout
+from dpm.networks.diffusers_scheduler import refuse_other_scheduler
 from dpm.runs import checkpoints, configs
-from dpm.runs.folder import Run, read_json, refuse_other_configuration
-from dpm.study.records import sha256
+from dpm.runs.folder import Run, refuse_other_configuration
+from dpm.stored import read_json
+from dpm.study.records import sha256, verified
 
 ABOUT = "dpm"  # one entry of a file of weights: of several, safetensors mixes the order, and with it the bytes
 
@@ -38,32 +40,32 @@ def load_weights(run: Run, reverse: nn.Module) -> Loaded:
     shipped = Path(given) if given else run.weights
     if given is None and run.done.is_file():
         refuse_other_configuration(run)
-        state, complaints = checkpoints.load_newest(run.folder)
+        done, (state, complaints) = run.finished(), checkpoints.load_newest(run.folder)
         if complaints or state is None:
             what = complaints[0] if complaints else "it says that it is finished, and holds no checkpoint"
             raise UserError(f"{run.folder}: {what}; delete {run.done.name} there and train again: what is good is resumed")
-        reverse.load_state_dict(averaged(state))
-        return Loaded(str(run.folder), read_json(run.done)["budget"])
+        load_averaged(reverse, state, run.folder)
+        return Loaded(str(run.folder), done["budget"])
     if given and checkpoints.recognises(shipped):
         return load_from_run(run, reverse, shipped)
     if diffusers_layout.recognises(shipped):
         diffusers_layout.load_into(reverse, shipped)
-        file, _ = diffusers_layout.located(shipped)
+        file, config = diffusers_layout.located(shipped)
+        refuse_other_scheduler(config, reverse)
+        content = b"".join(shard.read_bytes() for shard in diffusers_layout.shards(file))
         name = (shipped if shipped.is_dir() else shipped.absolute().parent).name
-        return Loaded(str(shipped), {}, {"released": name, "released_sha256": sha256(file.read_bytes())})
+        return Loaded(str(shipped), {}, {"released": name, "released_sha256": sha256(content)})
     if not shipped.is_file():
         where = str(shipped) if given else f"neither a finished run in {run.folder} nor {shipped}; train it first"
         raise UserError(f"no weights: {where}")
     if shipped.suffix != ".safetensors":
         raise UserError(f"{shipped}: give a .safetensors file, a run's folder or a checkpoint in it, or a folder of diffusers")
+    content = verified(shipped)
     try:
-        with safetensors.safe_open(shipped, "pt") as file:
-            about = {key: json.loads(text) for key, text in (file.metadata() or {}).items()}
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
-        about |= about.pop(ABOUT, {})  # older files have its entries side by side
+        tensors, about = safetensors.torch.load(content), _about(content)
         refuse_weights_of_another(run, reverse, shipped, about.get("config"), tensors)
         reverse.load_state_dict(tensors)
-    except (safetensors.SafetensorError, RuntimeError) as error:
+    except (safetensors.SafetensorError, ValueError, RuntimeError) as error:
         raise UserError(f"{shipped} does not fit this configuration: {str(error).splitlines()[-1].strip()}") from error
     return Loaded(str(shipped), about.get("budget", {}))
 
@@ -71,20 +73,32 @@ def load_weights(run: Run, reverse: nn.Module) -> Loaded:
 def load_from_run(run: Run, reverse: nn.Module, path: Path) -> Loaded:
     """Averaged weights of a training that need not be finished: of the newest checkpoint in its folder, or of the one named."""
     folder = path if path.is_dir() else path.parent
-    changed = configs.differences(read_json(folder / "config.json"), run.config)
+    changed = configs.differences(read_json(folder / "config.json", "name a .safetensors file instead"), run.config)
     if changed:
         raise UserError(f"{path} holds weights of another configuration: {'; '.join(changed[:3])} (theirs -> asked for)")
     state, complaints = (checkpoints.load(path), []) if path.is_file() else checkpoints.load_newest(folder)
     if complaints or state is None:
         raise UserError(f"{folder}: {complaints[0]}; or name an older checkpoint, weights={folder}/step-....pt")
-    reverse.load_state_dict(averaged(state))
+    load_averaged(reverse, state, folder)
     examples = state["step"] * run.plan.batch_size
     return Loaded(str(path), {"steps": state["step"], "examples": examples})
 
 
-def averaged(state: dict[str, Any]) -> dict[str, torch.Tensor]:
-    """The averaged weights in a checkpoint, under the names of the process."""
-    return {key.removeprefix("module."): value for key, value in state["ema"].items() if key != "n_averaged"}
+def load_averaged(reverse: nn.Module, state: dict[str, Any], folder: Path) -> None:
+    """The averaged weights in a checkpoint of this folder, into the process."""
+    try:
+        average = {key.removeprefix("module."): value for key, value in state["ema"].items() if key != "n_averaged"}
+        reverse.load_state_dict(average)
+    except checkpoints.MISFITS as error:
+        raise checkpoints.misfit(folder, error) from error
+
+
+def _about(content: bytes) -> dict[str, Any]:
+    """What a file of weights says of itself: one entry of its metadata, or as entries side by side in older files."""
+    length = int.from_bytes(content[:8], "little")
+    metadata = json.loads(content[8 : 8 + length]).get("__metadata__", {})
+    ours = {key: json.loads(metadata[key]) for key in (ABOUT, "budget", "config") if key in metadata}
+    return {**ours, **ours.pop(ABOUT, {})}
 
 
 def refuse_weights_of_another(

@@ -23,9 +23,12 @@ import numpy as np
 
 from dpm.errors import UserError
 from dpm.facts import Scalar
+from dpm.stored import ROOT, read_json
 
 SCHEMA = 2
 ERRORS = ("examples", "estimate")
+AGAIN = "evaluate the experiment again"
+HASHES = {".safetensors": "weights_sha256", ".npz": "arrays_sha256"}  # of the files beside a record, in its provenance
 BOUNDS = ("log_likelihood_bound", "nll_bound")  # K of 2015, L of 2020
 
 
@@ -71,8 +74,12 @@ class Measurement:
         """What is impossible about it, if anything is."""
         if not isinstance(self.n, int) or self.n < 1:
             return f"n = {self.n}"
-        if not all(math.isfinite(x) for x in (self.value, self.stderr or 0.0, self.estimate_stderr or 0.0)):
-            return f"value = {self.value}, stderr = {self.stderr}"
+        numbers = {name: getattr(self, name) for name in ("value", "stderr", "estimate_stderr", "ceiling", "oracle")}
+        for name, number in {**self.parts, **numbers}.items():
+            if number is None and name != "value":
+                continue
+            if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
+                return f"{name} = {number}"
         if min(self.stderr or 0.0, self.estimate_stderr or 0.0) < 0:
             return f"stderr = {min(self.stderr or 0.0, self.estimate_stderr or 0.0)}"
         return None if self.error in ERRORS else f"error = {self.error}, which is none of {', '.join(ERRORS)}"
@@ -108,20 +115,20 @@ class Record:
         return {**content, "sha256": digest(content)}
 
     def save(self, path: Path) -> None:
-        _refuse_impossible(path, self)
+        refuse_impossible(str(path), self.measurements)
         write_atomically(path, (json.dumps(self.content(), indent=1, allow_nan=False) + "\n").encode())
 
     @classmethod
     def load(cls, path: Path) -> "Record":
+        content = read_json(path, AGAIN)
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
             if content.pop("schema") != SCHEMA:
                 raise UserError(f"{path}: written by another version of this project; evaluate the experiment again")
             if content.pop("sha256") != digest({"schema": SCHEMA, **content}):
                 raise UserError(f"{path}: its content is not what was measured (SHA-256); evaluate the experiment again")
             content["measurements"] = tuple(Measurement(**m) for m in content["measurements"])
             record = cls(**content)
-            _refuse_impossible(path, record)
+            refuse_impossible(str(path), record.measurements)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(f"{path}: not a readable record ({error}); evaluate the experiment again") from error
         return record
@@ -132,12 +139,26 @@ def digest(content: Mapping[str, Any]) -> str:
     return sha256(json.dumps(content, sort_keys=True).encode())
 
 
-def _refuse_impossible(path: Path, record: Record) -> None:
-    if not record.measurements:
-        raise UserError(f"{path}: a record without measurements; evaluate the experiment again")
-    for m in record.measurements:
+def refuse_impossible(where: str, measurements: Sequence[Measurement], remedy: str = AGAIN) -> None:
+    """Raise UserError if there are no measurements, or one that nothing can have measured."""
+    if not measurements:
+        raise UserError(f"{where}: no measurements; {remedy}")
+    for m in measurements:
         if refusal := m.refusal():
-            raise UserError(f"{path}: {m.quantity} with {refusal}; evaluate the experiment again")
+            raise UserError(f"{where}: {m.quantity} with {refusal}; {remedy}")
+
+
+def verified(path: Path) -> bytes:
+    """The content of a file of weights or arrays, which is that of the record beside it, where there is one."""
+    content, record = path.read_bytes(), path.with_suffix(".json")
+    about = read_json(record, "move it away").get("provenance") if record.is_file() else None
+    known = about.get(HASHES[path.suffix]) if isinstance(about, dict) else None
+    if known not in (None, sha256(content)):
+        raise UserError(
+            f"{path}: not what {record.name} beside it was measured with (SHA-256 {sha256(content)} instead of {known}); "
+            "restore the file, or move both away and evaluate the experiment again"
+        )
+    return content
 
 
 @dataclass(frozen=True)
@@ -212,9 +233,14 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def save_arrays(path: Path, arrays: Mapping[str, "np.ndarray[Any, Any]"]) -> None:
+    write_atomically(path, packed(arrays))
+
+
+def packed(arrays: Mapping[str, "np.ndarray[Any, Any]"]) -> bytes:
+    """The content of an .npz: the same bytes for the same arrays."""
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **dict(arrays))  # type: ignore[arg-type]
-    write_atomically(path, buffer.getvalue())
+    return buffer.getvalue()
 
 
 def sha256(content: bytes) -> str:
@@ -240,7 +266,7 @@ def provenance(config: Mapping[str, Any], data: bytes, weights: bytes) -> dict[s
 def _git(*arguments: str) -> str:
     """What git prints, or nothing where there is no git or no checkout (a release archive, say)."""
     try:
-        return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return ""
 

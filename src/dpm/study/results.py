@@ -14,7 +14,7 @@ from pathlib import Path
 
 from dpm.errors import UserError
 from dpm.facts import Scalar
-from dpm.study.records import Measurement, Record
+from dpm.study.records import Measurement, Record, verified
 
 YOURS = "yours"  # the folder of your own results, within the shipped ones
 
@@ -80,7 +80,10 @@ class Results:
         record, folder = Record.load(path), path.parent.relative_to(self.root).as_posix()
         if path.stem != f"seed{record.seed}" or not f"{folder}/".startswith(f"{record.experiment}/"):
             raise UserError(f"{path}: holds seed {record.seed} of {record.experiment}; evaluate it again where it belongs")
-        return Entry(folder, record, path.with_suffix(".npz"))
+        arrays = path.with_suffix(".npz")
+        if "arrays_sha256" in record.provenance and arrays.is_file():
+            verified(arrays)
+        return Entry(folder, record, arrays)
 
 
 def settings_of(variant: str) -> dict[str, str]:
