@@ -125,7 +125,7 @@ def test_the_evaluator_measures_whole_patches_beside_the_records_there_are(tmp_p
     assert (over_causal.value, over_causal.claim) == (pytest.approx(1.6 - whole.value), None)
     assert (found.budget["steps"], found.budget["examples"]) == (4, 20)
     assert (whole.recipe["network"], whole.recipe["fits"], whole.recipe["steps"]) == ("Independent", 2, 2)
-    assert found.arrays["sample"].shape == found.arrays["training"].shape == (1, 10, 10)
+    assert found.arrays["sample"].shape == (1, 10, 10)
 
 
 def test_the_fits_of_another_seed_are_others_and_one_fit_has_no_spread(tmp_path) -> None:

@@ -42,8 +42,8 @@ class FittedRival:
     error has the spread of the fits and the choice of the images in it, `estimate_stderr` the first alone. Then the headline
     of each record in the folders `against` below `results`, of the same patches, minus the first mean. `claims` maps such
     folders, and "model", to the claims that these numbers answer. `noise` is the standard deviation of the images' own noise,
-    in grey levels: no model exceeds the negative entropy of it. Arrays, unless `side` is null: a `sample` of side x side
-    pixels by the first fit, and a `training` image.
+    in grey levels: no model exceeds the negative entropy of it. Array `sample`, unless `side` is null: one image of side
+    x side pixels by the first fit.
     """
 
     def __init__(
@@ -121,8 +121,7 @@ class FittedRival:
         if self.side is None:
             return {}
         seeds.seed_everything(seed, seeds.SAMPLING)
-        sample, training = data.grey(model.sample(1, self.side, self.side)), data.train[0, :, : self.side, : self.side]
-        return {"sample": levels(sample)[0], "training": levels(torch.tensor(training))}
+        return {"sample": levels(data.grey(model.sample(1, self.side, self.side)))[0]}
 
 
 @torch.no_grad()
@@ -143,8 +142,7 @@ def gain(other: Record, whole: Measurement, claim: str | None = None) -> Measure
 
     The errors are added as if independent. That of the choice of images, which the two models have in common, mostly cancels.
     """
-    found = selected([other], "log_likelihood_bound", {"edges": "entropy"}) or selected([other], "log_likelihood", WHOLE)
-    theirs = found[0]
+    (theirs,) = selected([other], "log_likelihood_bound", {"edges": "entropy"}) or selected([other], "log_likelihood", WHOLE)
     stderr = math.hypot(theirs.stderr or 0.0, whole.stderr or 0.0)
     about = {key: theirs.protocol[key] for key in ("data", "split", "edges", "T") if key in theirs.protocol} | {"pixels": "all"}
     difference = theirs.value - whole.value
