@@ -68,6 +68,7 @@ SEQUENCE, PER_EXAMPLE = Per("example", "/sequence"), Per("example", "/example")
 LOG_LIKELIHOOD, NEGATIVE, UNSIGNED = Sign("log likelihood", 1), Sign("negative log likelihood", -1), Sign("", 0)
 UNIT_VARIANCE, UNIT_INTERVAL, GREY_LEVELS = Scale("unit variance"), Scale("[0, 1]"), Scale("grey levels 0..255")
 NO_SCALE = Scale("")
+GREY_LEVELS_IN = {GREY_LEVELS: 1.0, UNIT_INTERVAL: 255.0}  # one unit of a scale
 HIGHER, LOWER, NEITHER = Direction("higher", 1), Direction("lower", -1), Direction("neither", 0)
 
 
@@ -279,6 +280,13 @@ def on_scale(quantity: Quantity, scale: Scale, stretch: float, layout: Layout, w
     text = f"from {quantity.unit.scale.name} to {scale.name}{why and f' ({why})'}, {term}"
     new = replace(quantity, value=quantity.value + shift, unit=replace(quantity.unit, scale=scale))
     return _noted(new, quantity.steps, text)
+
+
+def converted(quantity: Quantity, target: Unit, layout: Layout) -> Quantity:
+    """The same number in another unit; of scales, those that differ by a factor known without the data."""
+    same_scale = per(with_sign(in_measure(quantity, target.measure), target.sign), target.per, layout)
+    stretch = GREY_LEVELS_IN.get(quantity.unit.scale, math.nan) / GREY_LEVELS_IN.get(target.scale, math.nan)
+    return same_scale if same_scale.unit == target else on_scale(same_scale, target.scale, stretch, layout)
 
 
 def number(value: float) -> str:
