@@ -107,7 +107,9 @@ QUANTITIES = {
     "ceiling": Meaning("-h(X_1), what no model with this first step exceeds", LOG_LIKELIHOOD, UNIT_VARIANCE, HIGHER),
     "oracle_bound": Meaning("K of the best reverse process of the family", LOG_LIKELIHOOD, UNIT_VARIANCE, HIGHER),
     "gain_over_oracle": Meaning("K minus the oracle's, on the same draws", LOG_LIKELIHOOD, NO_SCALE, HIGHER),
-    "gain_over_mcgsm": Meaning("K minus the log likelihood of an MCGSM, 2015 Table 2", LOG_LIKELIHOOD, NO_SCALE, HIGHER),
+    "gain_over_mcgsm": Meaning(
+        "K, or a log likelihood, minus that of an MCGSM, 2015 Table 2", LOG_LIKELIHOOD, NO_SCALE, HIGHER
+    ),
     "parzen_log_likelihood": Meaning("Parzen-window estimate of log p(x_0)", LOG_LIKELIHOOD, UNIT_INTERVAL, HIGHER),
     "entropy": Meaning("H, the expected code length", NEGATIVE, UNIT_VARIANCE),
     "entropy_gap": Meaning("distance of a bound from the entropy that it bounds, summed over t", NEGATIVE, NO_SCALE),
