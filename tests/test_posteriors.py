@@ -224,7 +224,7 @@ def test_figure_3_shows_49_images_of_each_panel(channels: int) -> None:
 
 def test_figure_4_shows_a_training_image_and_a_sample_of_each_model() -> None:
     of_models = {f"model {k}": {"sample": panel(k, 1, 30, 30)} for k in range(4)}
-    of_models["model 0"]["training"] = panel(9, 1, 30, 30)
+    of_models["model 1"]["training"] = panel(9, 1, 30, 30)
     figure = figures.figure_4(of_models)
     titles = ["(a) training image", *(f"({letter}) model {k}" for k, letter in enumerate("bcde"))]
     assert [axes.get_title() for axes in figure.axes if axes.images] == titles

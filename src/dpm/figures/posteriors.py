@@ -30,9 +30,9 @@ def figure_3(arrays: Arrays, side: int = 7) -> Figure:
 def figure_4(arrays: Mapping[str, Arrays]) -> Figure:
     """A training image, and the sample of each model, three in a row.
 
-    arrays: by the model's name, `sample`, (C, H, W), in grey levels; those of the first also hold `training`.
+    arrays: by the model's name, `sample`, (C, H, W), in grey levels; those of one at least also hold `training`.
     """
-    training = next(iter(arrays.values()))["training"]
+    training = next(of_model["training"] for of_model in arrays.values() if "training" in of_model)
     shown = {"training image": training, **{name: of_model["sample"] for name, of_model in arrays.items()}}
     figure = Figure(figsize=(WIDTH, 0.37 * WIDTH * math.ceil(len(shown) / 3)), layout="constrained")
     panels = figure.subplots(math.ceil(len(shown) / 3), 3, sharex=True, sharey=True, squeeze=False).flat

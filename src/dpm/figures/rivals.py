@@ -31,7 +31,7 @@ def models(records: Sequence[Record], claim: Claim, reference: str, labels: Mapp
         shown = f"{labels.get(reference, reference)} + the paper's {claim.amount}"
         axes.axvline(max(found) + claim.value, color="0.3", linewidth=1, linestyle="-.", label=shown)
     axes.set(xlabel=f"log likelihood, or a bound on it ({claim.unit})", ylim=(-0.5, len(rows) - 0.5))
-    axes.legend(loc="lower right", bbox_to_anchor=(0.93, 0.0))
+    figure.legend(loc="outside upper center", ncols=2)
     return figure
 
 
