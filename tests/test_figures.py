@@ -1,5 +1,6 @@
 """Figures show what the arrays hold: the drawn points, lines and errors are compared with them."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,9 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.quiver import Quiver
 
 from dpm.errors import UserError
-from dpm.figures import curve, images, load_arrays, render, sampled_terms, schedule, sweep, swiss_roll, terms
+from dpm.figures import curve, images, load_arrays, render, rivals, sampled_terms, schedule, sweep, swiss_roll, terms
 from dpm.study.claims import Claim, Tolerance, load_claims
-from dpm.study.records import over_seeds, save_arrays
+from dpm.study.records import Measurement, Record, over_seeds, save_arrays
 from dpm.study.results import selected
 
 T = fake_results.T
@@ -203,3 +204,47 @@ def test_rate_and_distortion_in_reverse_time():
     (axes,) = sampled_terms.terms(of_terms).axes
     assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
     np.testing.assert_allclose(axes.lines[0].get_ydata(), mean)
+
+
+def rival(network: str, value: float, **recipe) -> Record:
+    about = {"split": "test", "pixels": "all"}
+    m = Measurement("log_likelihood", value, 0.01, 100, "bits/pixel", about, ceiling=2.2, recipe={"network": network, **recipe})
+    return Record("p/e", 0, "laptop", {"network": "none"}, {}, {}, (m, replace(m, value=9.0)))
+
+
+def test_models_of_the_same_images_stand_in_order_beside_the_papers_gain():
+    """From the better of two MCGSMs."""
+    gain = replace(CLAIM, value=0.25, unit="bits/pixel")
+    found = [rival("MCGSM", 1.0, components=12), rival("Causal", 1.4), rival("MCGSM", 1.1, components=32)]
+    (axes,) = rivals.models(found, gain, "MCGSM", {"Causal": "masked"}).axes
+    assert list(axes.containers[0][0].get_xdata()) == [1.0, 1.1, 1.4]
+    names = [label.get_text() for label in axes.get_yticklabels()]
+    assert names == ["MCGSM, 12 components", "MCGSM, 32 components", "masked"]
+    lines = {line.get_label(): line.get_xdata()[0] for line in axes.lines if not str(line.get_label()).startswith("_")}
+    assert lines == {"ceiling": 2.2, "MCGSM + the paper's 0.25 bits/pixel": pytest.approx(1.35)}
+
+
+def test_what_a_network_loses_is_summed_from_great_noise_down():
+    low, high = np.array([2, 11, 21]), np.array([10, 20, 30])
+    bins = {"term_low": low, "term_high": high, "term_stderr": np.full(3, 1e-3)}
+    first, second = ({**bins, "term_mean": np.array(mean)} for mean in ([0.3, 0.2, 0.1], [0.2, 0.2, 0.05]))
+    terms_axes, total = rivals.lost({"one": first, "other": second}, {"T": 30, "beta_1": 1e-4, "alpha_bar_T": 1e-2}, 5.0).axes
+    start, gap = total.lines[0].get_data()
+    np.testing.assert_allclose(gap, [9 * 0.1 + 10 * 0.05, 10 * 0.05, 10 * 0.05])
+    assert (np.diff(start) > 0).all()
+    assert start[0] == pytest.approx(math.sqrt(1e-4 / (1 - 1e-4)), rel=1e-6)  # t = 1
+    assert total.get_legend().get_texts()[0].get_text().endswith("of it below 5")
+    assert [container.get_label() for container in terms_axes.containers] == ["one", "other"]
+
+
+def test_one_record_may_have_a_point_on_every_line(records):
+    both = [
+        replace(r, measurements=(*r.measurements, replace(headline, recipe={**headline.recipe, "network": "c"})))
+        for r in records
+        for headline in [selected([r], "log_likelihood_bound", {"edges": "entropy"})[0]]
+    ]
+    (axes,) = sweep.against(
+        both, CLAIM, {"edges": "entropy"}, "beta_1", "first step", labels={"c": "third"}, ylabel="gain"
+    ).axes
+    assert {container.get_label() for container in axes.containers} == {"a", "b", "third"}
+    assert axes.get_ylabel() == "gain (bits)"

@@ -5,16 +5,12 @@ import math
 import numpy as np
 import pytest
 import torch
+from helpers import COLUMN, ROW, autoregressive, autoregressive_entropy, gaussian_entropy
 from scipy.stats import kstest
 from torch import Tensor
 
-from dpm.baselines.mcgsm import MCGSM, MCGSMImages, fit
-from dpm.data.images import StandardizedImages
+from dpm.baselines.mcgsm import MCGSM, MCGSMImages, fit, fit_images
 from dpm.errors import UserError
-from dpm.evaluators import mcgsm
-from dpm.study.records import Measurement, Record, standard_error
-
-ROW, COLUMN = 0.9, 0.6  # correlations of neighbours in the autoregressive images
 
 
 def random_model(inputs: int, components: int = 3, scales: int = 2, features: int = 4) -> MCGSM:
@@ -35,19 +31,6 @@ def random_images(reach: int = 1) -> MCGSMImages:
     return images
 
 
-def autoregressive(n: int, height: int, width: int) -> Tensor:
-    """Gaussian images (n, 1, H, W) with covariance ROW^|dy| COLUMN^|dx|: y_k = a y_(k-1) + sqrt(1 - a^2) eps down and across.
-
-    Given the pixels before it, a pixel inside has variance (1 - ROW^2)(1 - COLUMN^2); three neighbours say all about it.
-    """
-    x = torch.randn(n, 1, height, width)
-    for i in range(1, height):
-        x[:, :, i] = ROW * x[:, :, i - 1] + math.sqrt(1 - ROW**2) * x[:, :, i]
-    for j in range(1, width):
-        x[..., j] = COLUMN * x[..., j - 1] + math.sqrt(1 - COLUMN**2) * x[..., j]
-    return x
-
-
 def fitted(model: MCGSM, h: Tensor, x: Tensor, steps: int) -> MCGSM:
     for loss in fit(model, h, x, steps, batch_size=500, rate=0.02, seed=0):
         assert math.isfinite(loss)
@@ -57,10 +40,6 @@ def fitted(model: MCGSM, h: Tensor, x: Tensor, steps: int) -> MCGSM:
 @torch.no_grad()
 def log_density(model: MCGSM, h: Tensor, x: Tensor) -> Tensor:
     return model.log_density(h, x)
-
-
-def gaussian_entropy(variance: float) -> float:
-    return 0.5 * math.log(2 * math.pi * math.e * variance)
 
 
 def test_the_conditional_density_integrates_to_one() -> None:
@@ -170,8 +149,7 @@ def test_samples_of_images_are_from_the_density() -> None:
 def gaussian_images() -> MCGSMImages:
     torch.manual_seed(0)
     images, x = MCGSMImages(1, components=4, scales=1, features=4), autoregressive(1500, 8, 8)
-    for model in (images.inside, images.border):
-        fitted(model, *images.pairs(model, x, 25, seed=0), steps=400)
+    assert len(list(fit_images(images, x, steps=400, batch_size=500, rate=0.02, per_image=25, seed=0))) == 800
     return images
 
 
@@ -179,9 +157,7 @@ def test_on_gaussian_images_it_reaches_the_conditional_entropy(gaussian_images: 
     """Inside, and over the whole image, with its first row and column: both within a hundredth of a nat."""
     log_p = gaussian_images.log_density(autoregressive(1500, 8, 8))
     inside = gaussian_entropy((1 - ROW**2) * (1 - COLUMN**2))
-    first_row, first_column = gaussian_entropy(1 - COLUMN**2), gaussian_entropy(1 - ROW**2)
-    whole = (gaussian_entropy(1) + 7 * first_row + 7 * first_column + 49 * inside) / 64
-    for values, entropy in ((log_p[:, 1:, 1:-1], inside), (log_p, whole)):
+    for values, entropy in ((log_p[:, 1:, 1:-1], inside), (log_p, autoregressive_entropy(8, 8))):
         mean = values.flatten(1).mean(1)
         error = mean.std().item() / math.sqrt(len(mean))
         assert -entropy - 0.01 - 4 * error < mean.mean().item() < -entropy + 4 * error
@@ -256,74 +232,3 @@ def test_an_mcgsm_of_nothing_is_refused(change: dict[str, int]) -> None:
 def test_a_neighbourhood_of_nothing_is_refused() -> None:
     with pytest.raises(UserError, match="reach = 0"):
         MCGSMImages(0, 1, 1, 1)
-
-
-# --- as an evaluator ------------------------------------------------------------------------------------------------------
-
-RECIPE = {"network": "MultiScale"}
-
-
-def bound_record(K: float, stderr: float) -> Record:
-    about = {"data": "leaves", "split": "test", "edges": "entropy", "T": 1000}
-    rows = (Measurement("log_likelihood_bound", K, stderr, 100, "bits/pixel", about),)
-    return Record("leaves", 0, "laptop", RECIPE, {}, {}, rows)
-
-
-def check_the_error_of_a_difference_has_both() -> None:
-    whole = Measurement("log_likelihood", 1.2, 0.4, 100, "bits/pixel", {})
-    difference = mcgsm.gain(bound_record(1.5, 0.3), whole, "a claim")
-    assert difference.value == pytest.approx(0.3)
-    assert difference.stderr == pytest.approx(0.5)
-    assert (difference.claim, difference.recipe) == ("a claim", RECIPE)
-
-
-def check_patches_of_an_image_are_not_independent() -> None:
-    """The same images cut into more and more patches that say the same: the error stays that of the images."""
-    images = torch.randn(30, dtype=torch.float64)
-    for patches in (1, 4, 16):
-        values = images.repeat_interleave(patches)[:, None].expand(-1, 5)
-        error, n = mcgsm.of_images(values, patches)
-        assert error == pytest.approx(standard_error(images.numpy()))
-        assert n == 30
-
-
-def test_the_error_of_a_difference_has_both() -> None:
-    check_the_error_of_a_difference_has_both()
-
-
-def test_patches_of_an_image_are_not_independent() -> None:
-    check_patches_of_an_image_are_not_independent()
-
-
-def evaluator(root, **changes) -> mcgsm.FittedMCGSM:
-    small = {"reach": 1, "components": 2, "scales": 2, "features": 4, "steps": 20, "batch_size": 64, "rate": 0.02}
-    about = {"noise": 8.0, "results": str(root), "against": {"leaves": "a claim", "others": None}, "claim": "the paper's"}
-    return mcgsm.FittedMCGSM(**{**small, **about, **changes})
-
-
-def test_the_evaluator_measures_whole_patches_beside_the_records_there_are(tmp_path) -> None:
-    grey = np.random.default_rng(0).normal(128, 20, (12, 1, 16, 16)).astype(np.float32)
-    data = StandardizedImages(lambda folder: (grey[:8], grey[8:]), 2, 8, 0)
-    bound_record(1.5, 0.3).save(tmp_path / "leaves" / "seed0.json")
-    x_0 = data.held_out(16)
-    found = evaluator(tmp_path)(None, data, x_0, 0)  # no diffusion model has a part in it
-    whole, inner, gain, kept, _, parameters = found.measurements
-    images, _ = evaluator(tmp_path).fitted(data.training(), 0)
-    log_p = mcgsm.bits(images, x_0)
-    assert whole.value == pytest.approx(float(log_p.mean()))
-    assert whole.stderr == pytest.approx(standard_error(np.array([part.mean() for part in log_p.flatten(1).split(4)])))
-    assert (whole.claim, inner.claim, kept.claim) == ("the paper's", None, None)
-    assert (whole.protocol["pixels"], inner.protocol["pixels"]) == ("all", "with_all_neighbours")
-    assert (kept.protocol["split"], kept.n, whole.n) == ("validation", 8, 16)
-    assert whole.ceiling == pytest.approx(-math.log2(8.0 / data.std) - math.log2(2 * math.pi * math.e) / 2)
-    assert (gain.value, gain.claim) == (pytest.approx(1.5 - whole.value), "a claim")
-    assert parameters.value == sum(p.numel() for p in images.inside.parameters())
-    assert found.budget["steps"] == 40
-    assert whole.recipe["components"] == 2
-    assert found.arrays["mcgsm"].shape == (1, 16, 16)
-
-
-@pytest.mark.parametrize("change", [{"noise": 0.0}, {"steps": 0}])
-def test_an_evaluation_of_nothing_is_refused(tmp_path, change) -> None:
-    with pytest.raises(UserError, match="noise > 0 and a step at least"):
-        evaluator(tmp_path, **change)

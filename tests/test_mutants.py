@@ -19,8 +19,8 @@ import test_decoders
 import test_evaluators
 import test_gaussian
 import test_images
-import test_mcgsm
 import test_objectives
+import test_rivals
 import test_runs
 import test_sampled
 import test_samplers
@@ -35,7 +35,7 @@ from dpm.bound import Bound, Edges, transition
 from dpm.data.images import StandardizedImages
 from dpm.decoders import DiscretizedNormal
 from dpm.evaluators import bound as evaluators_bound
-from dpm.evaluators import mcgsm, sampled
+from dpm.evaluators import rivals, sampled
 from dpm.evaluators.bound import AllTerms, Terms, all_terms
 from dpm.evaluators.sampled import LinearError
 from dpm.objectives import one_term
@@ -50,7 +50,7 @@ from dpm.times import stratified
 
 REAL = {name: getattr(bound, name) for name in ("bound", "entropy_edges", "stationary_edges", "decoder_edges")}
 LOAD_NEWEST, ANCESTRAL, EPSILON_X_0 = checkpoints.load_newest, ancestral.ancestral, Epsilon.x_0
-GAIN, MEASUREMENT = mcgsm.gain, AllTerms.measurement
+GAIN, MEASUREMENT = rivals.gain, AllTerms.measurement
 TERM, VISIT, DIVERGENCE = bound.term, sampled.visit, bound.divergence
 
 
@@ -284,12 +284,12 @@ MUTANTS = [
     ),
     Mutant(
         "the error of a difference from one of both",
-        mcgsm,
+        rivals,
         "gain",
         with_one_error,
-        test_mcgsm.check_the_error_of_a_difference_has_both,
+        test_rivals.check_the_error_of_a_difference_has_both,
     ),
-    Mutant("an error per patch", mcgsm, "of_images", of_patches, test_mcgsm.check_patches_of_an_image_are_not_independent),
+    Mutant("an error per patch", rivals, "of_images", of_patches, test_rivals.check_patches_of_an_image_are_not_independent),
     Mutant("examples that meet", bound, "kl_divergence", mean_over_the_batch, test_bound.check_examples_do_not_meet),
 ]
 

@@ -222,6 +222,17 @@ def test_figure_3_shows_49_images_of_each_panel(channels: int) -> None:
         np.testing.assert_allclose(shown[-5:, -6:], np.broadcast_to(arrays[name][48].transpose(1, 2, 0), (5, 6, 3)) / 255)
 
 
+def test_figure_4_shows_a_training_image_and_a_sample_of_each_model() -> None:
+    of_models = {f"model {k}": {"sample": panel(k, 1, 30, 30)} for k in range(4)}
+    of_models["model 1"]["training"] = panel(9, 1, 30, 30)
+    figure = figures.figure_4(of_models)
+    titles = ["(a) training image", *(f"({letter}) model {k}" for k, letter in enumerate("bcde"))]
+    assert [axes.get_title() for axes in figure.axes if axes.images] == titles
+    shown = [axes.images[0].get_array()[..., 1] for axes in figure.axes if axes.images]
+    for image, k in zip(shown, (9, 0, 1, 2, 3), strict=True):
+        np.testing.assert_allclose(image, panel(k, 1, 30, 30)[0] / 255)
+
+
 def test_figure_5_has_pixel_axes_and_large_panels() -> None:
     arrays = {name: panel(k, 1, 320, 320) for k, name in enumerate(figures.PANELS_5)}
     figure = figures.figure_5(arrays)

@@ -1,5 +1,6 @@
 """The report says what records and claims say, the same bytes each time, and one clear line where it cannot."""
 
+import math
 import re
 import shutil
 import subprocess
@@ -258,6 +259,9 @@ def test_placeholders_become_numbers(report: Report):
     assert filled(f"{{{{claim:{TABLE}/K}}}}") == "2.35 bits"
     assert filled(f"{{{{{MLP}:gain_over_null edges=stationary}}}}") == measured(mean.value, mean.stderr, "bits")
     assert filled(f"{{{{{MLP}:gain_over_null.ceiling edges=stationary}}}}") == f"{mean.ceiling:.3f} bits"
+    in_nats = measured(mean.value * math.log(2) / 2, mean.stderr * math.log(2) / 2, "nats/dim")
+    asked = "gain_over_null edges=stationary in=gain_over_oracle:nats/dim dimensions=2"
+    assert filled(f"{{{{{MLP}:{asked}}}}}") == in_nats
 
 
 @pytest.mark.parametrize(
@@ -269,6 +273,7 @@ def test_placeholders_become_numbers(report: Report):
         (f"{ROLL}:gain_over_null", "2 measurements of gain_over_null fit; say which: edges"),
         (f"{ROLL}:gain_over_oracle.ceiling edges=entropy", "state no ceiling"),
         ("12.5 bits", "neither claim:ID nor"),
+        (f"{ROLL}:log_likelihood_bound edges=entropy in=parzen_log_likelihood:bits", "positive and finite"),
     ],
 )
 def test_a_placeholder_that_cannot_be_filled_is_an_error(report: Report, placeholder: str, message: str):

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import helpers
 import numpy as np
 import pytest
 import skimage.data
@@ -14,6 +15,8 @@ from dpm.data import textures
 from dpm.data.images import StandardizedImages
 from dpm.data.textures import TEXTURES, Quarters, UIUCTextures, grey
 from dpm.errors import UserError
+from dpm.runs import configs
+from dpm.study.claims import load_claims
 
 NOWHERE = Path("no such folder")
 FOLDERS = ("T01_bark1", "T02_bark2", "T03_bark3", "T04_wood1")
@@ -213,3 +216,17 @@ def test_a_folder_in_the_place_of_an_image_is_named(root: Path) -> None:
     path.mkdir()
     with pytest.raises(UserError, match=r"T01_03\.png: not a readable image"):
         UIUCTextures(1)(root)
+
+
+def test_the_bark_experiment_finds_the_data_set_where_the_page_says(originals: Path, tmp_path: Path, monkeypatch) -> None:
+    """Below $DPM_DATA; three images of each folder for training and validation, one to test, in patches of 64 x 64."""
+    monkeypatch.setenv("DPM_DATA", str(originals))
+    run = helpers.configured(tmp_path, "data.source.n_test=1", experiment="sohl_dickstein_2015/bark")
+    data = configs.build(run.config, "data")
+    claim = load_claims(helpers.ROOT / "conf" / "claims")["sohl_dickstein_2015/table1/bark/K"]
+    assert data.facts["data"] == claim.protocol["data"]
+    assert (len(data.train), len(data.kept), len(data.test)) == (8, 4, 4)
+    page = (helpers.ROOT / "conf" / "report" / "21_textures.md").read_text()
+    assert all(folder in page for folder in FOLDERS)
+    assert "$DPM_DATA/uiuc_textures" in page
+    assert data.batch(2, 0, 0).shape == data.held_out(2).shape == (2, 1, 64, 64)

@@ -23,6 +23,7 @@ from dpm.study.units import (
     UNITS,
     Layout,
     Quantity,
+    converted,
     in_measure,
     number,
     on_scale,
@@ -151,6 +152,20 @@ def test_conversions_commute(layout: Layout, stretch: float, value: float) -> No
     other = on_scale(per(start, DIM, layout), GREY_LEVELS, stretch, layout)
     assert one.unit == other.unit
     assert one.value == pytest.approx(other.value, rel=1e-9, abs=1e-9)
+
+
+def test_a_bound_in_grey_levels_is_a_log_likelihood_on_the_unit_interval_with_no_need_of_data() -> None:
+    """Uniform on [0, 1]: 8 bits a dimension in grey levels, 0 bits an image of 28 x 28; half of the interval: one bit each."""
+    parzen, image = unit("parzen_log_likelihood", "bits"), Layout(784, 1)
+    for nll, bits in ((8.0, 0.0), (7.0, 784.0)):
+        found = converted(Quantity(nll, unit("nll_bound", "bits/dim"), 0.5), parzen, image)
+        assert found.value == pytest.approx(784 * math.log2(255) - 784 * nll)
+        assert found.value == pytest.approx(bits, abs=5)  # 256 levels are 255 apart
+        assert found.stderr == pytest.approx(0.5 * 784)
+        back = converted(found, unit("nll_bound", "bits/dim"), image)
+        assert back.value == pytest.approx(nll)
+    with pytest.raises(UserError, match="the stretch from one scale to another must be positive and finite"):
+        converted(Quantity(1.0, K), unit("nll_bound", "bits/dim"), image)
 
 
 @given(st.floats(-3, 3), st.floats(0.1, 100), st.sampled_from([LOG_LIKELIHOOD, NEGATIVE]))

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dpm import seeds
+from dpm.baselines import maximised
 from dpm.errors import UserError
-from dpm.schedulers import warm_up_cosine
+from dpm.facts import Scalar
 
 
 class MCGSM(nn.Module):
@@ -86,23 +87,14 @@ class MCGSM(nn.Module):
 
 
 def fit(model: MCGSM, h: Tensor, x: Tensor, steps: int, batch_size: int, rate: float, seed: int) -> Iterator[float]:
-    """Maximise the mean log p(x | h) of the pairs by Adam with a linear start and a cosine's decay; yields each step's loss.
-
-    Batches are functions of (seed, step).
-    """
+    """Maximise the mean log p(x | h) of the pairs, in batches of them."""
     model.precondition(h, x)
-    optimizer = torch.optim.Adam(
-        model.parameters(), rate, betas=(0.9, 0.99)
-    )  # at 0.999 the first gradients slow down all others
-    scheduler = warm_up_cosine(optimizer, min(100, steps), steps)
-    for step in range(steps):
-        index = torch.randint(len(x), (batch_size,), generator=seeds.generator(seed, seeds.TRAINING, step))
-        loss = -model.log_density(h[index], x[index]).mean()
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        scheduler.step()
-        yield loss.item()
+
+    def log_density(generator: torch.Generator) -> Tensor:
+        index = torch.randint(len(x), (batch_size,), generator=generator)
+        return model.log_density(h[index], x[index])
+
+    yield from maximised(model, log_density, steps, rate, seed)
 
 
 class MCGSMImages(nn.Module):
@@ -118,6 +110,7 @@ class MCGSMImages(nn.Module):
         if reach < 1:
             raise UserError(f"MCGSM: a neighbourhood reaches one pixel at least, got reach = {reach}")
         self.reach, self.size = reach, 2 * reach * (reach + 1)
+        self.facts: dict[str, Scalar] = {"reach": reach, "components": components, "scales": scales, "features": features}
         self.inside = MCGSM(self.size, components, scales, features)
         self.border = MCGSM(self.size + 3 * reach, components, scales, features)
 
@@ -176,3 +169,11 @@ class MCGSMImages(nn.Module):
             contexts.append(h[:, chosen].flatten(0, 1))
             pixels.append(batch.flatten(1)[:, where][:, chosen].flatten())
         return torch.cat(contexts), torch.cat(pixels)
+
+
+def fit_images(
+    images: MCGSMImages, x: Tensor, steps: int, batch_size: int, rate: float, per_image: int, seed: int
+) -> Iterator[float]:
+    """Fit both mixtures, `steps` each, to up to `per_image` pixels of each part of each of the images x."""
+    for model in (images.inside, images.border):
+        yield from fit(model, *images.pairs(model, x, per_image, seed), steps, batch_size, rate, seed)

@@ -9,6 +9,7 @@ import numpy as np
 
 from dpm import seeds
 from dpm.errors import UserError
+from dpm.facts import Scalar
 
 WHITE = 255.0  # the grey levels are 0..WHITE, not rounded
 
@@ -37,6 +38,11 @@ class DeadLeaves:
     @property
     def name(self) -> str:
         return "dead_leaves_own"  # not those of the paper, which were never published
+
+    @property
+    def facts(self) -> dict[str, Scalar]:
+        """What sets of this name are told apart by: how much of an image is beside an edge."""
+        return {"r_min": float(self.r_min)}
 
     def __post_init__(self) -> None:
         for name, least in (("n_training", 1), ("n_test", 1), ("side", 1), ("seed", 0)):

@@ -23,6 +23,11 @@ def name_of(source: Source) -> str:
     return str(getattr(source, "name", None) or getattr(source, "__name__", type(source).__name__))
 
 
+def facts_of(source: Source) -> dict[str, Scalar]:
+    """Its name, and whatever else it says of itself."""
+    return {"data": name_of(source), **getattr(source, "facts", {})}
+
+
 class DiscreteImages:
     """x_0 = g / 127.5 - 1 for grey levels g = 0..255 (2020, section 3.3): float32 for training, float64 to evaluate.
 
@@ -99,13 +104,13 @@ class StandardizedImages:
                 f"grain = {grain}: the width of the noise in grey levels, 1 for 8-bit images, 0 for continuous ones"
             )
         self.train, self.kept, self.test = images[:-n_validation], images[-n_validation:], test
-        self.side, self.grain, self.turned, self.name = side, grain, turned, name_of(source)
+        self.side, self.grain, self.turned, self.source_facts = side, grain, turned, facts_of(source)
         self.mean = float(self.train.mean(dtype=np.float64))
         self.std = math.sqrt(float(self.train.var(dtype=np.float64)) + grain**2 / 12)
 
     @property
     def facts(self) -> dict[str, Scalar]:
-        return {"data": self.name, "split": "test", "dequantisation": "uniform" if self.grain else "none"}
+        return {**self.source_facts, "split": "test", "dequantisation": "uniform" if self.grain else "none"}
 
     def batch(self, size: int, seed: int, step: int) -> Tensor:
         generator = seeds.generator(seed, seeds.TRAINING, step)

@@ -1,5 +1,8 @@
 """Figures 3, 4 and 5 of Sohl-Dickstein et al. 2015: images without their noise, dead leaves, a hole in a texture filled in."""
 
+import math
+from collections.abc import Mapping
+
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -7,7 +10,6 @@ from dpm.figures import WIDTH, Array, Arrays, styled
 from dpm.figures.images import tile
 
 PANELS_3 = {"holdout": "(a) holdout", "noisy": "(b) with noise", "denoised": "(c) denoised", "samples": "(d) samples"}
-PANELS_4 = {"training": "(a) training image", "mcgsm": "(b) MCGSM", "sample": "(c) diffusion"}
 PANELS_5 = {"original": "(a) original", "corrupted": "(b) central square unknown", "inpainted": "(c) inpainted"}
 
 
@@ -25,11 +27,17 @@ def figure_3(arrays: Arrays, side: int = 7) -> Figure:
 
 
 @styled
-def figure_4(arrays: Arrays) -> Figure:
-    """A training image, a sample of the MCGSM and one of the diffusion model: training, mcgsm, sample, each (C, H, W)."""
-    figure = Figure(figsize=(WIDTH, 0.4 * WIDTH), layout="constrained")
-    for axes, (name, title) in zip(figure.subplots(1, 3, sharey=True), PANELS_4.items(), strict=True):
-        show(axes, tile(arrays[name][None], 1), title)
+def figure_4(arrays: Mapping[str, Arrays]) -> Figure:
+    """A training image, and the sample of each model, three in a row.
+
+    arrays: by the model's name, `sample`, (C, H, W), in grey levels; those of one at least also hold `training`.
+    """
+    training = next(of_model["training"] for of_model in arrays.values() if "training" in of_model)
+    shown = {"training image": training, **{name: of_model["sample"] for name, of_model in arrays.items()}}
+    figure = Figure(figsize=(WIDTH, 0.37 * WIDTH * math.ceil(len(shown) / 3)), layout="constrained")
+    panels = figure.subplots(math.ceil(len(shown) / 3), 3, sharex=True, sharey=True, squeeze=False).flat
+    for letter, axes, (name, image) in zip("abcdefghi", panels, shown.items(), strict=False):
+        show(axes, tile(image[None], 1), f"({letter}) {name}")
     return figure
 
 

@@ -31,10 +31,18 @@ class Line:
 
 @styled
 def against(
-    records: Sequence[Record], claim: Claim, protocol: Mapping[str, object], x: str, xlabel: str, by: str = "network"
+    records: Sequence[Record],
+    claim: Claim,
+    protocol: Mapping[str, object],
+    x: str,
+    xlabel: str,
+    by: str = "network",
+    ylabel: str = "K",
+    labels: Mapping[str, str] | None = None,
 ) -> Figure:
     """The quantity of `claim`, measured by `protocol`, against the protocol's `x`, with a line per value of its `by`.
 
+    `labels` says how such a value is called, where not as it is.
     Error bars are the standard errors over the seeds. The ceiling is dotted, the oracle of a line's schedules dashed in
     the colour of the line, the paper's number a horizontal line.
     """
@@ -43,7 +51,8 @@ def against(
     axes = figure.subplots()
     axes.set_xscale("log")
     _ceiling(axes, list(lines.values()))
-    for index, (label, line) in enumerate(lines.items()):
+    for index, (name, line) in enumerate(lines.items()):
+        label = (labels or {}).get(name, name)
         colour, marker = f"C{index}", MARKERS[index % len(MARKERS)]
         if np.isfinite(line.oracle).sum() > 1:
             axes.plot(line.x, line.oracle, "--", color=colour, linewidth=1, label=f"oracle, {label}")
@@ -52,7 +61,7 @@ def against(
     ticks = sorted({float(value) for line in lines.values() for value in line.x})
     axes.set_xticks(ticks, [_tick(tick) for tick in ticks])
     axes.tick_params(axis="x", which="minor", length=0, labelbottom=False)
-    axes.set(xlabel=xlabel, ylabel=f"K ({claim.unit})")
+    axes.set(xlabel=xlabel, ylabel=f"{ylabel} ({claim.unit})")
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 
@@ -67,10 +76,12 @@ def _ceiling(axes: Axes, lines: Sequence[Line]) -> None:
 def _lines(
     records: Sequence[Record], quantity: str, protocol: Mapping[str, object], x: str, by: str
 ) -> Iterator[tuple[str, Line]]:
-    """The lines in the order of their names."""
+    """The lines in the order of their names; one record may have a measurement for each."""
     found: dict[str, dict[float, list[Measurement]]] = defaultdict(lambda: defaultdict(list))
-    for m in selected(records, quantity, protocol):
-        found[str(m.facts[by])][float(m.facts[x])].append(m)
+    names = {str(m.facts[by]) for record in records for m in record.measurements if by in m.facts and m.quantity == quantity}
+    for name in names:
+        for m in selected(records, quantity, {**protocol, by: name}):
+            found[name][float(m.facts[x])].append(m)
     for label, points in sorted(found.items()):
         means = [over_seeds(points[value]) for value in sorted(points)]
         columns = ([getattr(mean, name) for mean in means] for name in ("value", "stderr", "ceiling", "oracle"))

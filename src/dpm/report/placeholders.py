@@ -3,6 +3,7 @@
     {{claim:sohl_dickstein_2015/table1/swiss_roll/K}}                                   2.35 bits
     {{sohl_dickstein_2015/swiss_roll:log_likelihood_bound edges=entropy}}               value ± stderr unit, over all seeds
     {{sohl_dickstein_2015/swiss_roll:log_likelihood_bound.ceiling edges=entropy}}       also .oracle
+    {{sohl_dickstein_2015/mnist:nll_bound in=parzen_log_likelihood:bits dimensions=784}}  in that quantity's sign, scale, unit
     {{budget:sohl_dickstein_2015/swiss_roll minutes}}                                   mean over seeds; also steps
     {{count:result}}                                                                    claims of this kind; also all
 
@@ -18,8 +19,9 @@ from fnmatch import fnmatchcase
 from dpm.errors import UserError
 from dpm.report.markdown import limit, measured, thousands
 from dpm.study.claims import KINDS, Claim
-from dpm.study.records import over_seeds
+from dpm.study.records import Mean, over_seeds
 from dpm.study.results import Results, selected
+from dpm.study.units import Layout, converted, stated, unit
 
 PLACEHOLDER = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)
 SPENT = re.compile(r"budget:(?P<folder>\S+) (?P<what>minutes|steps)")
@@ -67,6 +69,7 @@ def _expand(inner: str, claims: Mapping[str, Claim], results: Results) -> str:
         return _spent(spent["folder"], spent["what"], results)
     match = _measured(inner)
     filters = dict(pair.split("=", 1) for pair in match["filters"].split())
+    target, dimensions = filters.pop("in", ""), filters.pop("dimensions", "1")
     runs = results.of(match["folder"])
     if not runs:
         raise UserError(f"{{{{{inner}}}}}: no records in {results.root / match['folder']}")
@@ -74,12 +77,20 @@ def _expand(inner: str, claims: Mapping[str, Claim], results: Results) -> str:
     if not found:
         raise UserError(f"{{{{{inner}}}}}: the records in {results.root / match['folder']} have no such measurement")
     mean = over_seeds(found)
+    if target:
+        return _converted(mean, match["quantity"], target, Layout(int(dimensions), 1))
     if match["part"] is None:
         return measured(mean.value, mean.stderr, mean.unit)
     value: float | None = getattr(mean, match["part"])
     if value is None:
         raise UserError(f"{{{{{inner}}}}}: the records state no {match['part']}")
     return limit(value, mean.stderr, mean.unit)
+
+
+def _converted(mean: Mean, quantity: str, target: str, layout: Layout) -> str:
+    number, (other, _, text) = stated(mean.value, unit(quantity, mean.unit), quantity, mean.stderr), target.partition(":")
+    found = converted(number, unit(other, text), layout)
+    return measured(found.value, found.stderr, str(found.unit))
 
 
 def _claim(inner: str, claims: Mapping[str, Claim]) -> Claim:

@@ -68,6 +68,7 @@ SEQUENCE, PER_EXAMPLE = Per("example", "/sequence"), Per("example", "/example")
 LOG_LIKELIHOOD, NEGATIVE, UNSIGNED = Sign("log likelihood", 1), Sign("negative log likelihood", -1), Sign("", 0)
 UNIT_VARIANCE, UNIT_INTERVAL, GREY_LEVELS = Scale("unit variance"), Scale("[0, 1]"), Scale("grey levels 0..255")
 NO_SCALE = Scale("")
+GREY_LEVELS_IN = {GREY_LEVELS: 1.0, UNIT_INTERVAL: 255.0}  # one unit of a scale
 HIGHER, LOWER, NEITHER = Direction("higher", 1), Direction("lower", -1), Direction("neither", 0)
 
 
@@ -106,7 +107,9 @@ QUANTITIES = {
     "ceiling": Meaning("-h(X_1), what no model with this first step exceeds", LOG_LIKELIHOOD, UNIT_VARIANCE, HIGHER),
     "oracle_bound": Meaning("K of the best reverse process of the family", LOG_LIKELIHOOD, UNIT_VARIANCE, HIGHER),
     "gain_over_oracle": Meaning("K minus the oracle's, on the same draws", LOG_LIKELIHOOD, NO_SCALE, HIGHER),
-    "gain_over_mcgsm": Meaning("K minus the log likelihood of an MCGSM, 2015 Table 2", LOG_LIKELIHOOD, NO_SCALE, HIGHER),
+    "gain_over_mcgsm": Meaning(
+        "K, or a log likelihood, minus that of an MCGSM, 2015 Table 2", LOG_LIKELIHOOD, NO_SCALE, HIGHER
+    ),
     "parzen_log_likelihood": Meaning("Parzen-window estimate of log p(x_0)", LOG_LIKELIHOOD, UNIT_INTERVAL, HIGHER),
     "entropy": Meaning("H, the expected code length", NEGATIVE, UNIT_VARIANCE),
     "entropy_gap": Meaning("distance of a bound from the entropy that it bounds, summed over t", NEGATIVE, NO_SCALE),
@@ -281,6 +284,13 @@ def on_scale(quantity: Quantity, scale: Scale, stretch: float, layout: Layout, w
     text = f"from {quantity.unit.scale.name} to {scale.name}{why and f' ({why})'}, {term}"
     new = replace(quantity, value=quantity.value + shift, unit=replace(quantity.unit, scale=scale))
     return _noted(new, quantity.steps, text)
+
+
+def converted(quantity: Quantity, target: Unit, layout: Layout) -> Quantity:
+    """The same number in another unit; of scales, those that differ by a factor known without the data."""
+    same_scale = per(with_sign(in_measure(quantity, target.measure), target.sign), target.per, layout)
+    stretch = GREY_LEVELS_IN.get(quantity.unit.scale, math.nan) / GREY_LEVELS_IN.get(target.scale, math.nan)
+    return same_scale if same_scale.unit == target else on_scale(same_scale, target.scale, stretch, layout)
 
 
 def number(value: float) -> str:
