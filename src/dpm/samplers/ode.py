@@ -1,9 +1,10 @@
 """Solvers of dx/dt = field(x, t): Euler, Heun, Heun with added noise on any grid of times, and one that chooses its steps."""
 
+import math
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
+from typing import Any
 
-import numpy as np
 import torch
 import torchode
 from torch import Tensor
@@ -22,12 +23,12 @@ def euler(field: Field, x: Tensor, times: Iterable[float]) -> Iterator[Tensor]:
 
 
 @torch.no_grad()
-def heun(field: Field, x: Tensor, times: Iterable[float], singular: float | None = 0.0) -> Iterator[Tensor]:
-    """The same by the trapezoidal rule, second order; by Euler's to `singular`, where a probability flow has no value."""
+def heun(field: Field, x: Tensor, times: Iterable[float]) -> Iterator[Tensor]:
+    """The same by the trapezoidal rule, second order; by Euler's to t = 0, where a probability flow has no value."""
     for t, s in pairwise(map(float, times)):
         here = field(x, at(x, t))
         x_s = x + (s - t) * here
-        x = x_s if s == singular else x + (s - t) * (here + field(x_s, at(x, s))) / 2
+        x = x_s if s == 0 else x + (s - t) * (here + field(x_s, at(x, s))) / 2
         yield x
 
 
@@ -42,27 +43,18 @@ def stochastic_heun(field: Field, x: Tensor, times: Iterable[float], churn: floa
         yield x
 
 
-@torch.no_grad()
 def adaptive(field: Field, x: Tensor, start: float, end: float, tolerance: float) -> Tensor:
     """x at `end`, by Dormand and Prince's method of order 5; relative and absolute local error at most `tolerance`.
 
-    Every example has steps of its own (torchode), so that a result does not depend on what else is in the batch.
+    Every example has steps of its own, so that a result does not depend on what else is in the batch.
     """
-    term = torchode.ODETerm(lambda t, y: field(y.view_as(x), t).flatten(1))
-    controller = torchode.IntegralController(atol=tolerance, rtol=tolerance, term=term)
-    solver = torchode.AutoDiffAdjoint(torchode.Dopri5(term=term), controller)
-    t_start, t_end = (torch.full((len(x),), t, dtype=torch.float64, device=x.device) for t in (start, end))
-    solution = solver.solve(torchode.InitialValueProblem(y0=x.flatten(1), t_start=t_start, t_end=t_end))
-    if bool((solution.status != 0).any()):
-        raise UserError(f"the adaptive solver did not reach t = {end:g} with a tolerance of {tolerance:g}: take a larger one")
-    end_points: Tensor = solution.ys[:, -1]
-    return end_points.view_as(x)
+    return _dopri5(field, x, start, end, torchode.IntegralController(atol=tolerance, rtol=tolerance), None)
 
 
 def geometric(field: Field, x: Tensor, start: float, end: float, steps: int) -> Tensor:
-    """x at `end` by `heun` in u = log t, dx/du = t field(x, t), with the same even steps for every example: for noise levels.
+    """The same in `steps` equal steps of u = log t, dx/du = t field(x, t), all examples alike: for noise levels of images.
 
-    A field that falls as 1 / t is smooth in u.
+    A field that falls as 1 / t is smooth in u. A step looks at the field six times.
     """
     if steps < 1:
         raise UserError(f"a path has one step at least, got {steps=}")
@@ -70,5 +62,18 @@ def geometric(field: Field, x: Tensor, start: float, end: float, steps: int) -> 
     def in_log_time(x: Tensor, u: Tensor) -> Tensor:
         return per_example(u.exp(), x) * field(x, u.exp())
 
-    *_, end_points = heun(in_log_time, x, np.linspace(np.log(start), np.log(end), steps + 1).tolist(), singular=None)
-    return end_points
+    span = math.log(start), math.log(end)
+    return _dopri5(in_log_time, x, *span, torchode.FixedStepController(), (span[1] - span[0]) / steps)
+
+
+@torch.no_grad()
+def _dopri5(field: Field, x: Tensor, start: float, end: float, controller: Any, step: float | None) -> Tensor:
+    term = torchode.ODETerm(lambda t, y: field(y.view_as(x), t).flatten(1))
+    solver = torchode.AutoDiffAdjoint(torchode.Dopri5(term=term), controller)
+    t_start, t_end = (torch.full((len(x),), t, dtype=torch.float64, device=x.device) for t in (start, end))
+    problem = torchode.InitialValueProblem(y0=x.flatten(1), t_start=t_start, t_end=t_end)
+    solution = solver.solve(problem, term, dt0=None if step is None else torch.full_like(t_start, step))
+    if bool((solution.status != 0).any()):
+        raise UserError(f"the solver did not get from t = {start:g} to {end:g}: take a larger tolerance")
+    end_points: Tensor = solution.ys[:, -1]
+    return end_points.view_as(x)
