@@ -12,11 +12,21 @@ from torch import Tensor
 
 from dpm import fokker_planck, information
 from dpm.continuous import Rectified, VarianceExploding, VariancePreserving
-from dpm.data.mixtures import Coefficient, GaussianMixture
+from dpm.data.mixtures import Coefficient, GaussianMixture, MixtureDenoiser
+from dpm.data.synthetic import SwissRoll
+from dpm.decoders import Network
 from dpm.errors import UserError
+from dpm.evaluators.path_divergence import PathDivergence
+from dpm.evaluators.thermodynamics import Thermodynamics
+from dpm.figures.fokker_planck import thermodynamics
 from dpm.fokker_planck import CHANG_COOPER, CRANK_NICOLSON, Scheme, cells, coefficients, derivative, evolve, score_residual
 from dpm.information import Denoiser, entropy, entropy_from_mmse, excess_divergence, fisher_information
+from dpm.predictions.papers import X0
+from dpm.processes.gaussian import GaussianDiffusion
+from dpm.reverse.gaussian import GaussianReverse
 from dpm.schedules import Schedule, linear
+from dpm.study.units import unit
+from dpm.variances import FixedSmall
 
 MIXTURE = GaussianMixture([0.3, 0.7], [[-1.0], [0.5]], [[0.04], [0.01]])
 ORNSTEIN_UHLENBECK, SONG = VariancePreserving(2.0, 2.0), VariancePreserving()
@@ -189,7 +199,7 @@ def test_what_a_wrong_denoiser_loses_is_a_divergence(variance: float, delta: flo
 
 
 def test_quadrature_is_over_one_dimension() -> None:
-    with pytest.raises(UserError, match="this mixture has 2"):
+    with pytest.raises(UserError, match="mixtures in one dimension"):
         entropy(GaussianMixture([1.0], [[0.0, 0.0]], [[1.0, 1.0]]), 1.0, 0.0)
 
 
@@ -244,3 +254,39 @@ MUTANTS = [
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 def test_a_mutant_is_killed(mutant: Mutant, monkeypatch: pytest.MonkeyPatch) -> None:
     mutants.check(mutant, monkeypatch)
+
+
+def exactly_denoised(schedule: Schedule, network: torch.nn.Module | None = None) -> GaussianReverse:
+    network = network or MixtureDenoiser(MIXTURE, schedule)
+    return GaussianReverse(GaussianDiffusion(schedule), network, X0(), FixedSmall(), Network()).eval()
+
+
+def test_an_exact_network_loses_nothing_and_another_does() -> None:
+    x_0 = MIXTURE.held_out(2)
+    for network, low, high in ((None, 0.0, 1e-9), (MixtureDenoiser(gaussian(0.5), SONG), 0.1, 10.0)):
+        reverse = exactly_denoised(SONG, network)
+        (loss,) = PathDivergence(9.0)(reverse, MIXTURE, x_0, 0).measurements
+        assert low <= loss.value <= high
+    rows = Thermodynamics([8, 16], 0.1, 0.5)(reverse, MIXTURE, x_0, 0).measurements
+    residuals = [m.value for m in rows if m.quantity == "score_residual"]
+    assert residuals == pytest.approx([0, 0], abs=1e-9)  # wrong as it is, it is the score of another diffused density
+
+
+def test_the_evaluation_is_a_record_and_a_figure() -> None:
+    reverse, x_0 = exactly_denoised(SONG), MIXTURE.held_out(2)
+    parts = [evaluator(reverse, MIXTURE, x_0, 0) for evaluator in (PathDivergence(9.0), Thermodynamics([50, 100], 0.1, 0.5))]
+    rows = {(m.quantity, m.protocol.get("scheme"), m.protocol.get("cells")): m for part in parts for m in part.measurements}
+    assert all(unit(m.quantity, m.unit) and m.refusal() is None for m in rows.values())
+    assert rows["density_error", "crank_nicolson", 100].value < rows["density_error", "crank_nicolson", 50].value / 3.9
+    assert rows["convergence_order", "crank_nicolson", None].value == pytest.approx(2, abs=0.02)
+    assert abs(rows["entropy_error", None, None].value) < 1e-8
+    assert abs(rows["entropy_rate_error", None, None].value) < 1e-9
+    figure = thermodynamics({**parts[0].arrays, **parts[1].arrays})
+    assert [axes.get_xlabel() for axes in figure.axes] == ["x", "cells N", "log SNR"]
+    assert all(axes.get_ylabel() for axes in figure.axes)
+
+
+def test_other_data_are_one_clear_line() -> None:
+    for evaluator in (PathDivergence(9.0), Thermodynamics([50, 100], 0.1, 0.5)):
+        with pytest.raises(UserError, match="not SwissRoll"):
+            evaluator(exactly_denoised(SONG), SwissRoll(1e-3), torch.zeros(2, 2), 0)

@@ -14,23 +14,27 @@ from torch import Tensor
 from dpm.data.mixtures import Coefficient, GaussianMixture
 from dpm.errors import UserError
 
+POINTS = 4001  # of x
+
 Array = np.ndarray[Any, Any]
 Denoiser = Callable[[Tensor, Coefficient, Coefficient], Tensor]  # (x (B, 1), alpha, sigma) -> x_0-hat, (B, 1)
 
 
-def expectation(data: GaussianMixture, alpha: Coefficient, sigma: Coefficient, points: int = 4001) -> tuple[Tensor, Tensor]:
+def expectation(data: GaussianMixture, alpha: Coefficient, sigma: Coefficient) -> tuple[Tensor, Tensor]:
     """x (n, 1) and weights (n,), so that weights @ f(x) is E f(x_t), x_t = alpha x_0 + sigma eps: 12 deviations each way."""
     mean, variance = moments(data)
     deviation = torch.as_tensor(alpha**2 * variance + sigma**2, dtype=torch.float64).sqrt()
-    z = torch.linspace(-12, 12, points, dtype=torch.float64)
+    z = torch.linspace(-12, 12, POINTS, dtype=torch.float64)
     x = (alpha * mean + deviation * z)[:, None]
     return x, data.log_density(x, alpha, sigma).exp() * deviation * (z[1] - z[0])
 
 
 def moments(data: GaussianMixture) -> tuple[float, float]:
     """Mean and variance of x_0."""
-    if data.dimensions != 1:
-        raise UserError(f"quadrature is over one dimension, and this mixture has {data.dimensions}")
+    if not isinstance(data, GaussianMixture) or data.dimensions != 1:
+        raise UserError(
+            f"quadrature is for mixtures in one dimension, take data=mixture and not {type(data).__name__} like this"
+        )
     mean = data.weights @ data.means[:, 0]
     return float(mean), float(data.weights @ (data.variances[:, 0] + (data.means[:, 0] - mean).square()))
 
