@@ -288,7 +288,8 @@ def test_a_row_that_was_cut_short_is_dropped(tmp_path: Path) -> None:
 
 def test_a_folder_belongs_to_one_process_at_a_time(tmp_path: Path) -> None:
     run = configured(tmp_path, *TINY)
-    with locked(run.folder), pytest.raises(UserError, match=f"another process trains here .process {os.getpid()}.; wait for it"):
+    said = f"another process trains here .process {os.getpid()}.; wait for it"
+    with locked(run.folder), pytest.raises(UserError, match=said):
         train(run)
     train(run)
 

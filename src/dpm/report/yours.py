@@ -32,6 +32,10 @@ AUTOMATIC = {  # figures of a new experiment: drawn where its arrays have the ke
         {"term_low": 1, "term_high": 1, "term_mean": 1, "term_stderr": 1},
         "The terms of the bound against t.",
     ),
+    "dpm.figures.fokker_planck.thermodynamics": (
+        {"density": 2, "exact_density": 2, "cells": 1, "crank_nicolson_error": 1, "chang_cooper_error": 1, "excess": 1},
+        "The density by the Fokker-Planck equation, errors of its solution, and entropy as an area of denoising error.",
+    ),
 }
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from dpm import seeds
 from dpm.errors import UserError
 from dpm.facts import named
+from dpm.processes import at
 from dpm.runs import configs
 from dpm.runs.folder import Run
 
@@ -32,9 +33,9 @@ def rehearse(run: Run, data: Any) -> None:
 
 
 def rehearse_loss(run: Run, reverse: Any, data: Any, objective: Any) -> None:
-    """The loss of two examples, and one reverse step from t = T."""
+    """The loss of two examples, and one reverse step from t = T, the end of time."""
     seeds.seed_everything(run.seed, seeds.NOISE)
-    without = " (T = 1 leaves no transition)" if len(reverse.process.schedule) == 1 else ""
+    without = " (T = 1 leaves no transition)" if reverse.process.schedule.end == 1 else ""
     with explained(f"examples of {_named(data)}, the reverse process and the objective do not fit together{without}"):
         x_0 = data.batch(2, run.seed, 0).to(run.config["device"])
         refuse_loss_of_nothing(objective(reverse, x_0).mean(), reverse)
@@ -66,7 +67,7 @@ def _arguments(node: dict[str, Any]) -> str:
 
 def refuse_loss_of_nothing(loss: Tensor, reverse: Any) -> None:
     if not any(parameter.numel() for parameter in leaves(loss)):
-        T = len(reverse.process.schedule)
+        T = reverse.process.schedule.end
         raise UserError(f"nothing that is trained has a part in the loss: with T = {T} no step is left that it looks at")
 
 
@@ -86,10 +87,13 @@ def leaves(loss: Tensor) -> Iterator[Tensor]:
 @torch.no_grad()
 def refuse_infinite_step(reverse: Any, x_0: Tensor) -> None:
     """Where beta_T = 1 nothing of x_0 is left in x_T, and a prediction of the noise says nothing about x_0."""
-    T = len(reverse.process.schedule)
-    t = torch.full((len(x_0),), T, device=x_0.device)
-    p = reverse(reverse.process.marginal(x_0, t).sample(), t - 1, t) if T > 1 else None
-    if p is not None and not bool((p.mean.isfinite() & p.variance.isfinite()).all()):
+    T = reverse.process.schedule.end
+    before = T - 1 if isinstance(T, int) else T / 2
+    if before == 0:
+        return
+    t = at(x_0, T)
+    p = reverse(reverse.process.marginal(x_0, t).sample(), at(x_0, before), t)
+    if not bool((p.mean.isfinite() & p.variance.isfinite()).all()):
         alpha_T = float(reverse.process.schedule(t)[0][0])
         who = f"{named(reverse.prediction)} says" if hasattr(reverse, "prediction") else "the network says"
         why = ": beta_T = 1 leaves nothing of x_0 in x_T; take beta_T below 1, or predict x_0" if alpha_T == 0 else ""
