@@ -161,7 +161,7 @@ SMALL_CHAIN = {  # where every term is looked at, again and again
     "sohl_dickstein_2015/swiss_roll": ["T=6"],
     "sohl_dickstein_2015/binary_heartbeat": ["T=20", "reverse.network.blocks=[1,10]"],
     **{f"sohl_dickstein_2015/{name}": ["T=10"] for name in ("textures", "bark", "cifar10", "cifar10_published", "mnist")},
-    **{f"ho_2020/{name}": ["T=30"] for name in ("cifar10_bound", "cifar10_bound_shares", "cifar10_simple")},
+    **{f"ho_2020/{name}": ["T=8"] for name in ("cifar10_bound", "cifar10_bound_shares", "cifar10_simple")},
 }
 OF_NO_NETWORK = {"oracles"}  # about other chains, made on the CPU from their schedules: minutes, and nothing on the device
 MAY_WAIT = {  # for numbers of the device during a training step, besides the loss and the norm of its gradient
