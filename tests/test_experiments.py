@@ -228,7 +228,8 @@ def test_evaluators_mix_no_devices(
     for which in ("validation", "evaluators"):
         for name in OF_NO_NETWORK & run.config[which].keys():
             run.config[which][name] = None
-        evaluation = run.evaluate(which, reverse, min(20, run.config["examples"]), data)
+        run.config["examples"] = min(20, run.config["examples"])
+        evaluation = run.evaluation(which, data)(reverse)
         assert all(math.isfinite(m.value) for m in evaluation.measurements)
         assert all(isinstance(array, np.ndarray) for array in evaluation.arrays.values())
 

@@ -396,6 +396,7 @@ def test_what_is_said_goes_through_the_progress_bar(monkeypatch) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_killed_200_times_at_random_times_nothing_is_lost(tmp_path: Path) -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
     line = [sys.executable, "tests/kills.py", str(tmp_path), "200", "0"]

@@ -281,7 +281,8 @@ def test_the_learned_variance_is_its_formula_and_never_below_beta_tilde() -> Non
             output = torch.stack([torch.full_like(z, 7), z], 1)[:, :, None, None].to(dtype).requires_grad_()
             at = times(s, z), times(t, z)
             step = DDPM.step(*at)
-            left, variance = LearnedPosterior()(DDPM, output, *at, step)
+            left, right = LearnedPosterior().split(output)
+            variance = LearnedPosterior()(DDPM, right, *at, step)
             assert torch.equal(left, torch.full_like(left, 7))
             assert variance.dtype == dtype
             assert variance.shape == (7, 1, 1, 1)

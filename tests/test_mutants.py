@@ -30,7 +30,7 @@ from mutants import Mutant
 from torch import Tensor
 from torch.distributions import Distribution, kl_divergence
 
-from dpm import bound, schedules, variances
+from dpm import bound, schedules, times, variances
 from dpm.bound import Bound, Edges, transition
 from dpm.data.images import StandardizedImages
 from dpm.decoders import DiscretizedNormal
@@ -38,7 +38,6 @@ from dpm.evaluators import bound as evaluators_bound
 from dpm.evaluators import rivals, sampled
 from dpm.evaluators.bound import AllTerms, Terms, all_terms
 from dpm.evaluators.sampled import LinearError
-from dpm.objectives import one_term
 from dpm.objectives.one_term import OneTerm
 from dpm.predictions.papers import Epsilon
 from dpm.processes.gaussian import GaussianDiffusion, normal
@@ -127,8 +126,8 @@ def nothing(self: LinearError, process: Any, x_0: Tensor, t: Tensor) -> Tensor:
     return torch.zeros(len(t), dtype=torch.float64)
 
 
-def without_the_decoder(reverse: Reverse, x_0: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
-    return torch.where(t == 1, 0.0, TERM(reverse, x_0, x_t, t))
+def without_the_decoder(reverse: Reverse, x_0: Tensor, x_t: Tensor, s: Tensor, t: Tensor) -> Tensor:
+    return torch.where(s == 0, 0.0, TERM(reverse, x_0, x_t, s, t))
 
 
 def unweighted(reverse: Reverse, x_0: Tensor, masses: Tensor, *rest: Any) -> sampled.Pass:
@@ -241,7 +240,7 @@ MUTANTS = [
     Mutant("products in float32", schedules, "cumulate", product_in_float32, test_schedules.check_published_constants),
     Mutant("x_0 clipped in training", Epsilon, "x_0", clipped_x_0, lambda: test_gaussian.check_inverse_pair(Epsilon())),
     Mutant("mean from clipped x_0", Epsilon, "x_0", clipped_x_0, lambda: test_gaussian.check_equation_11(Epsilon())),
-    Mutant("one t for the whole batch", one_term, "stratified", one_time_for_all, honest),
+    Mutant("one t for the whole batch", times, "stratified", one_time_for_all, honest),
     Mutant("a control variate without its mean", LinearError, "expectations", nothing, lambda: test_sampled.check_parts(True)),
     Mutant("the decoder's term not sampled", sampled, "term", without_the_decoder, lambda: test_sampled.check_parts(False)),
     Mutant("terms not divided by q", sampled, "visit", unweighted, lambda: test_sampled.check_parts(False)),

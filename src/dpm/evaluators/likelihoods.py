@@ -91,11 +91,11 @@ class Likelihoods:
         row(self.quantity, flow / signed, self.unit, "flow", "flow", probes=self.probes)
         few = x_0[: self.again_on]
         change = self.flow(model, few, self.coarse, seed) - self.flow(model, few, self.solve, seed)
-        row("nll_excess", change / scale, self.unit, "flow with a coarse solver", "flow", probes=self.probes)
-        row("reconstruction_error", (again - start).flatten(1).square().mean(1).sqrt(), "1", "flow there and back", "flow")
+        row("nll_excess", change / scale, self.unit, "coarse_flow", "flow", probes=self.probes)
+        row("reconstruction_error", (again - start).flatten(1).square().mean(1).sqrt(), "1", "flow_and_back", "flow")
         if self.width is not None:
             values = self.dequantised(model, x_0[: self.flow_on], self.width, seed) / signed
-            row(self.quantity, values, self.unit, "flow, dequantised", "flow", probes=self.probes)
+            row(self.quantity, values, self.unit, "dequantised_flow", "flow", probes=self.probes)
         return Evaluation(tuple(rows))
 
     def batches(self, x_0: Tensor, seed: int, stream: int) -> Iterator[Tensor]:

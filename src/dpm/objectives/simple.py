@@ -11,10 +11,9 @@ from dpm.times import Steps, Uniform
 class Simple:
     """Mean over coordinates of |target - network(x_t, t)|^2 with t uniform on 1..T, or drawn by `times`, shape (B,)."""
 
-    wraps = "times"
-
     def __init__(self, times: Steps | None = None) -> None:
         self.times = times or Uniform()
+        self.wraps = "times" if times else ""  # as printed it is L_simple by that name alone
 
     def __call__(self, reverse: GaussianReverse, x_0: Tensor) -> Tensor:
         process, prediction = reverse.process, reverse.prediction
