@@ -15,7 +15,7 @@ import matplotlib.style
 import numpy as np
 from matplotlib.animation import FuncAnimation, PillowWriter
 from matplotlib.figure import Figure
-from PIL import Image
+from PIL import Image, ImageChops
 
 from dpm.errors import UserError
 from dpm.stored import read_arrays
@@ -47,11 +47,13 @@ def render(drawn: Figure | FuncAnimation) -> bytes:
 
 
 def _png(figure: Figure) -> bytes:
-    """Without the alpha channel, which is a tenth of the bytes and of no use on paper."""
+    """Without the alpha channel, and in one channel where there is no colour: half of the bytes of grey images."""
     drawn, small = io.BytesIO(), io.BytesIO()
     figure.savefig(drawn, format="png", metadata={"Software": None})
     with Image.open(drawn) as image:
-        image.convert("RGB").save(small, format="png", optimize=True, dpi=image.info["dpi"])
+        coloured, grey = image.convert("RGB"), image.convert("L")
+        without_colour = ImageChops.difference(coloured, grey.convert("RGB")).getbbox() is None
+        (grey if without_colour else coloured).save(small, format="png", optimize=True, dpi=image.info["dpi"])
     return small.getvalue()
 
 
