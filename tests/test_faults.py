@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -299,7 +300,14 @@ def test_a_validation_that_cannot_be_meant_is_refused_before_a_step_is_taken(tmp
 @pytest.mark.parametrize("verb", VERBS)
 def test_data_that_are_none_are_refused_when_they_are_built(root: Path, verb: str) -> None:
     said = refused(again, root, verb, "data._target_=argparse.Namespace")
-    assert said.startswith("data: Namespace lacks facts, batch, validation, held_out; dpm.data.Data says")
+    assert said.startswith("Namespace lacks batch, facts, held_out, validation, which any training or evaluation needs")
+
+
+def test_what_an_evaluator_needs_of_its_data_is_asked_before_any_work(root: Path) -> None:
+    run = configured(root, "evaluators=likelihoods_of_points", experiment="ho_2020/cifar10_bound", verb="evaluate")
+    lacking = SimpleNamespace(validation=None, held_out=lambda n: torch.zeros(n, 3, 8, 8))
+    with pytest.raises(UserError, match="SimpleNamespace lacks .*log_density, .*which Truth needs: data like KnownDensity"):
+        run.evaluation("evaluators", lacking)
 
 
 def test_a_training_takes_no_weights(tmp_path: Path) -> None:

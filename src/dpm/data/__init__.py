@@ -4,6 +4,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
+from dpm.errors import UserError
 from dpm.facts import Scalar
 
 Batch = Any  # a tensor (size, ...), or a tuple or mapping of such: what data and objective agree on
@@ -22,6 +23,14 @@ class Data(Protocol):
 
     def held_out(self, n: int) -> Tensor:
         """The first n held-out examples: the same ones for every seed and every model."""
+
+
+def refuse_lacking(data: object, kind: object, who: str) -> None:
+    """Raise UserError where `data` have not all that the protocol or class `kind` has, which `who` asks for."""
+    missing = [name for name in dir(kind) if not name.startswith("_") and not hasattr(data, name)]
+    if missing:
+        known = kind.__name__ if isinstance(kind, type) else str(kind)
+        raise UserError(f"{type(data).__name__} lacks {', '.join(missing)}, which {who} needs: data like {known}")
 
 
 class Finite(Data, Protocol):

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from omegaconf import DictConfig
 from torch.optim import Optimizer
 
 from dpm import seeds
-from dpm.data import Data
+from dpm.data import Data, refuse_lacking
 from dpm.errors import UserError
 from dpm.evaluators import Evaluation, Evaluator
 from dpm.reverse import ReverseStep
@@ -123,9 +123,7 @@ class Run:
     def data(self) -> Any:
         """The data, which have all that training and evaluators ask of any (`dpm.data.Data`)."""
         data = configs.build(self.config, "data")
-        missing = [name for name in vars(Data) if not name.startswith("_") and not hasattr(data, name)]
-        if missing:
-            raise UserError(f"data: {type(data).__name__} lacks {', '.join(missing)}; dpm.data.Data says what they are")
+        refuse_lacking(data, Data, "any training or evaluation")
         return data
 
     def finished(self) -> dict[str, Any]:
@@ -141,6 +139,8 @@ class Run:
         n = self.config["validation_examples" if validating else "examples"]
         x_0 = (data.validation(n) if validating else data.held_out(n)).to(self.config["device"])
         evaluators = self.evaluators(which)
+        for evaluator in evaluators:
+            refuse_lacking(data, get_type_hints(type(evaluator).__call__)["data"], type(evaluator).__name__)
 
         def evaluate(reverse: Any) -> Evaluation:
             parts = [evaluator(reverse.eval(), data, x_0, self.seed) for evaluator in evaluators]
