@@ -306,7 +306,7 @@ def test_data_that_are_none_are_refused_when_they_are_built(root: Path, verb: st
 def test_what_an_evaluator_needs_of_its_data_is_asked_before_any_work(root: Path) -> None:
     run = configured(root, "evaluators=likelihoods_of_points", experiment="ho_2020/cifar10_bound", verb="evaluate")
     lacking = SimpleNamespace(validation=None, held_out=lambda n: torch.zeros(n, 3, 8, 8))
-    with pytest.raises(UserError, match="SimpleNamespace lacks .*log_density, .*which Truth needs: data like KnownDensity"):
+    with pytest.raises(UserError, match=r"SimpleNamespace lacks .*log_density, .*which Truth needs: data like KnownDensity"):
         run.evaluation("evaluators", lacking)
 
 
