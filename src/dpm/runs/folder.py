@@ -140,7 +140,7 @@ class Run:
         x_0 = (data.validation(n) if validating else data.held_out(n)).to(self.config["device"])
         evaluators = self.evaluators(which)
         for evaluator in evaluators:
-            refuse_lacking(data, get_type_hints(type(evaluator).__call__)["data"], type(evaluator).__name__)
+            refuse_lacking(data, get_type_hints(type(evaluator).__call__).get("data", object), type(evaluator).__name__)
 
         def evaluate(reverse: Any) -> Evaluation:
             parts = [evaluator(reverse.eval(), data, x_0, self.seed) for evaluator in evaluators]
