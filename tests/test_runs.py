@@ -537,7 +537,7 @@ def test_terminated_a_run_saves_and_exits_143_and_its_folder_was_its_own(command
         process.terminate()
         _, err = process.communicate()
     assert second.status == 2
-    assert f"process {process.pid} trains here" in second.err
+    assert f"another process trains here (process {process.pid})" in second.err
     assert process.returncode == 143
     *asked, stopped = err.splitlines()  # a signal in a validation is obeyed at once, without the first line
     assert all(line.startswith("SIGTERM: stopping when this step is done") for line in asked)

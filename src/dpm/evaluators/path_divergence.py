@@ -1,5 +1,7 @@
 """What a network loses on a mixture in one dimension: the excess of its denoising error, by quadrature over x and log SNR."""
 
+import copy
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -21,6 +23,7 @@ class PathDivergence:
 
     @torch.no_grad()
     def __call__(self, reverse: GaussianReverse, data: GaussianMixture, x_0: Tensor, seed: int) -> Evaluation:
+        reverse = copy.deepcopy(reverse).cpu()  # where quadrature is
         schedule = reverse.process.schedule
         terms: dict[str, Scalar] = {"terms": "quadrature", "log_snr_high": self.high}
         low = -2 * float(np.log(noise_level(schedule, schedule.end)))

@@ -1,5 +1,6 @@
 """A mixture in one dimension under the forward process: density, score, entropy and denoising error, each by two ways."""
 
+import copy
 from collections.abc import Sequence
 
 import numpy as np
@@ -36,6 +37,7 @@ class Thermodynamics:
 
     @torch.no_grad()
     def __call__(self, reverse: GaussianReverse, data: GaussianMixture, x_0: Tensor, seed: int) -> Evaluation:
+        reverse = copy.deepcopy(reverse).cpu()  # where quadrature is
         schedule, times = reverse.process.schedule, {"start": self.start, "end": self.end}
         rows, arrays = [], {"cells": np.array(self.cells)}
 
