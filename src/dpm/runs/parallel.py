@@ -4,6 +4,7 @@ Each takes its share of the batch, with noise of its own; gradients are averaged
 alone logs, validates and saves. Without torchrun there is one process, and nothing here does anything.
 """
 
+import gc
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -37,6 +38,7 @@ def joined(device: str) -> Iterator[None]:
     try:
         yield
     finally:
+        gc.collect()  # replicas are cycles that hold the group, whose threads may not outlive it
         dist.destroy_process_group()
 
 
