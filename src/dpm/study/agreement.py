@@ -10,6 +10,8 @@ from dpm.study.claims import COVERAGE
 from dpm.study.records import Mean, Measurement, over_seeds
 from dpm.study.results import Entry, Results
 
+ROUNDING = 1e-9  # between processors, of what has no error of sampling
+
 
 @dataclass(frozen=True)
 class Agreement:
@@ -17,7 +19,7 @@ class Agreement:
 
     `deviation` is yours minus the shipped in joint standard errors, (y - s) / sqrt(e_y^2 + e_s^2). The same seed trains to
     other weights on another processor: the error of one seed alone, which has no spread of its own, then gets that of the
-    shipped seeds. Numbers without any error deviate by 0 if they are equal, or else without limit.
+    shipped seeds. Numbers without any error deviate by 0 if they are equal but for rounding, or else without limit.
     """
 
     folder: str
@@ -72,5 +74,6 @@ def _agreement(
     s, y = over_seeds(shipped), over_seeds(yours)
     training = float(np.std(of_seeds, ddof=1)) if len(yours) == 1 and len(of_seeds) > 1 else 0.0
     error, gap = math.hypot(s.stderr or 0.0, y.stderr or 0.0, training, training), y.value - s.value
-    deviation = gap / error if error else math.copysign(math.inf, gap) if gap else 0.0
+    same = math.isclose(s.value, y.value, rel_tol=ROUNDING)
+    deviation = gap / error if error else 0.0 if same else math.copysign(math.inf, gap)
     return Agreement(folder, yours[0].quantity, yours[0].claim, s, y, deviation)
