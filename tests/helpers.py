@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -133,3 +134,16 @@ def autoregressive_entropy(height: int, width: int) -> float:
     inside = gaussian_entropy((1 - ROW**2) * (1 - COLUMN**2))
     total = gaussian_entropy(1) + (width - 1) * first_row + (height - 1) * (first_column + (width - 1) * inside)
     return total / (height * width)
+
+
+def responses(log_density: Callable[[Tensor], Tensor], x: Tensor) -> Iterator[tuple[Any, Tensor, Tensor, Tensor, Tensor]]:
+    """For each pixel (i, j) of the image x (1, 1, H, W): where it changes log_density; which pixels do not come before it; how
+    many rows below it they are, and columns to either side, (H, W) each.
+    """
+    before = log_density(x)[0]
+    row, column = torch.meshgrid(torch.arange(x.shape[2]), torch.arange(x.shape[3]), indexing="ij")
+    for i, j in product(range(x.shape[2]), range(x.shape[3])):
+        other = x.clone()
+        other[..., i, j] += 0.5
+        later = (row > i) | ((row == i) & (column >= j))
+        yield (i, j), log_density(other)[0] != before, later, row - i, (column - j).abs()

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from helpers import autoregressive, autoregressive_entropy
+from helpers import autoregressive, autoregressive_entropy, responses
 from scipy.stats import kstest
 from torch import Tensor
 
@@ -42,17 +42,10 @@ def test_a_pixel_depends_on_the_pixels_before_it_and_on_no_other(reach: int, blo
     """Changing one pixel changes its own factor, those of its neighbours, and none before it or too far away."""
     network, (height, width) = random_network(reach, blocks), (6, 9)
     x, far = torch.randn(1, 1, height, width).double(), reach + blocks
-    before = network.log_density(x)[0]
-    row, column = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-    for i in range(height):
-        for j in range(width):
-            other = x.clone()
-            other[..., i, j] += 0.5
-            changed = network.log_density(other)[0] != before
-            later = (row > i) | ((row == i) & (column >= j))
-            assert not (changed & ~(later & (row - i <= far) & ((column - j).abs() <= far))).any(), (i, j)
-            near = later & (row - i <= reach) & ((column - j).abs() <= reach)
-            assert changed[near].all(), (i, j)
+    for pixel, changed, later, down, aside in responses(network.log_density, x):
+        assert not (changed & ~(later & (down <= far) & (aside <= far))).any(), pixel
+        near = later & (down <= reach) & (aside <= reach)
+        assert changed[near].all(), pixel
 
 
 def test_an_untrained_network_copies_the_leaf_of_a_neighbour() -> None:

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from helpers import COLUMN, ROW, autoregressive, autoregressive_entropy, gaussian_entropy
+from helpers import COLUMN, ROW, autoregressive, autoregressive_entropy, gaussian_entropy, responses
 from scipy.stats import kstest
 from torch import Tensor
 
@@ -83,16 +83,8 @@ def test_preconditioned_data_is_white_and_the_rest_of_regression_has_unit_varian
 def test_a_pixel_depends_on_the_pixels_before_it_in_its_window_and_on_no_other(reach: int, height: int, width: int) -> None:
     """Changing one pixel changes its own factor and those of the pixels whose neighbour it is."""
     images, x = random_images(reach), 2 + torch.randn(1, 1, height, width).double()
-    before = images.log_density(x)[0]
-    row, column = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-    for i in range(height):
-        for j in range(width):
-            other = x.clone()
-            other[..., i, j] += 0.5
-            later = (row > i) | ((row == i) & (column >= j))
-            near = (row - i <= reach) & ((column - j).abs() <= reach)
-            changed = images.log_density(other)[0] != before
-            assert torch.equal(changed, later & near), (i, j)
+    for pixel, changed, later, down, aside in responses(images.log_density, x):
+        assert torch.equal(changed, later & (down <= reach) & (aside <= reach)), pixel
 
 
 def test_factors_are_those_of_the_models_pixel_by_pixel() -> None:

@@ -36,12 +36,12 @@ class Likelihoods:
     `limit`, model = sde: infinitely many steps, by `levels` noise levels an example.
     `flow`, model = flow: the probability flow from t = 1 on, and the last step of the chain, whose decoder knows the data's
     units: E_q[-log p(x_0 | x_1) - log p_flow(x_1) + log q(x_1 | x_0)]. `probes` = 0 takes the divergence by all axes.
-    `dequantised`, for images whose values lie `width` apart: the density of x_1 / alpha_1 at x_0 + u, u uniform on
+    `dequantised_flow`, for images whose values lie `width` apart: the density of x_1 / alpha_1 at x_0 + u, u uniform on
     (-width / 2, width / 2), times the volume of a cell; width = None leaves it out.
 
-    The first `trajectories_on`, `flow_on` examples are used. `solver_error` (rows `nll_excess`) says what half of the accuracy,
-    `coarse` in place of `solve`, changes on `again_on` of them, and `reconstruction_error` how far a path that is followed
-    there and back ends from its start (root mean square, in units of x_1).
+    The first `trajectories_on`, `flow_on` examples are used. `coarse_flow` (a row `nll_excess`) says what a solver of less
+    accuracy, `coarse` in place of `solve`, changes on `again_on` of them, and `reconstruction_error` how far a path that is
+    followed there and back ends from its start (root mean square, in units of x_1).
     """
 
     def __init__(
@@ -80,8 +80,9 @@ class Likelihoods:
             protocol = {**of_model, "estimator": estimator, "model": of, **about}
             rows.append(Measurement(quantity, float(array.mean()), standard_error(array), len(array), unit, protocol))
 
-        log_w, (last, *_) = self.trajectories(model, x_0, seed), (steps := grid(len(model.process.schedule), self.chain_steps))
-        about: dict[str, Scalar] = {"steps": len(steps) - 1, "from": last}
+        steps = grid(len(model.process.schedule), self.chain_steps)
+        about: dict[str, Scalar] = {"steps": len(steps) - 1, "from": steps[0]}
+        log_w = self.trajectories(model, x_0, steps, seed)
         for K in self.groups:
             row(self.quantity, -log_mean_exp(log_w, K) / signed, self.unit, "trajectories", "chain", K=K, **about)
         if log_w.shape[1] > 1:
@@ -104,9 +105,8 @@ class Likelihoods:
             seeds.seed_everything(seed, seeds.EVALUATION, stream, number)
             yield batch
 
-    def trajectories(self, model: GaussianReverse, x_0: Tensor, seed: int) -> Tensor:
+    def trajectories(self, model: GaussianReverse, x_0: Tensor, steps: Sequence[int], seed: int) -> Tensor:
         """log w, (n, the largest group), nats."""
-        steps = grid(len(model.process.schedule), self.chain_steps)
         few = x_0[: self.trajectories_on]
         return torch.cat([log_weights(model, x, steps, max(self.groups)) for x in self.batches(few, seed, TRAJECTORIES)])
 
@@ -145,7 +145,8 @@ class Likelihoods:
     def round_trip(self, model: GaussianReverse, x_0: Tensor, seed: int) -> tuple[Tensor, Tensor]:
         """x_1, and where the flow to the end and back takes it."""
         few, field, schedule = x_0[: self.again_on], probability_flow(model), model.process.schedule
-        (x,) = [draw(model.process, few, at(few, 1)) for _ in self.batches(few[:1], seed, AGAIN)]
+        seeds.seed_everything(seed, seeds.EVALUATION, AGAIN, 0)
+        x = draw(model.process, few, at(few, 1))
         first, last = noise_level(schedule, 1), noise_level(schedule, schedule.end)
         alpha = per_example(schedule(at(x, 1))[0], x)
         return x, alpha * self.solve(field, self.solve(field, x / alpha, first, last), last, first)

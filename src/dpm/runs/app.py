@@ -166,14 +166,15 @@ def refuse_no_choice(arguments: Sequence[str]) -> None:
 
 
 def refuse_no_name(argument: str, value: str, folder: Path) -> None:
+    if "=" not in argument or "." in argument.partition("=")[0]:
+        return
+    parts = [value] if value.startswith("[") else value.split(",")
     try:
-        named = all(
-            isinstance(yaml.safe_load(part), str | list) for part in (value.split(",") if value[:1] != "[" else [value])
-        )
+        named = all(isinstance(yaml.safe_load(part), str | list) for part in parts)
     except yaml.YAMLError:  # Hydra's own grammar says what is wrong with it
         named = True
-    if "=" in argument and "." not in argument.partition("=")[0] and not named:
-        known = ", ".join(sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.glob("**/*.yaml")))
+    if not named:
+        known = ", ".join(options(folder))
         raise UserError(f"{argument}: choose one by its name{known and ': '}{known}")
 
 
@@ -206,5 +207,9 @@ def _hint(key: str) -> str:
 
 def experiments() -> list[str]:
     """What `experiment=` can be (Hydra lists only the top of a group)."""
-    folder = CONF / "experiment"
+    return options(CONF / "experiment")
+
+
+def options(folder: Path) -> list[str]:
+    """The names of a group's files, those in its folders too."""
     return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.glob("**/*.yaml"))

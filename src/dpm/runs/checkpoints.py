@@ -87,7 +87,8 @@ def load_newest(folder: Path) -> tuple[dict[str, Any] | None, list[str]]:
 def recognises(path: Path) -> bool:
     """Whether `path` is the folder of a run that has saved something, or one of its checkpoints."""
     folder = path if path.is_dir() else path.parent
-    return path in (folder, *_newest_first(folder)) and (folder / "config.json").is_file() and bool(_newest_first(folder))
+    saved = _newest_first(folder)
+    return bool(saved) and path in (folder, *saved) and (folder / "config.json").is_file()
 
 
 def _sound(path: Path, content: bytes) -> bool:

@@ -73,9 +73,7 @@ def load_weights(run: Run, reverse: nn.Module) -> Loaded:
 def load_from_run(run: Run, reverse: nn.Module, path: Path) -> Loaded:
     """Averaged weights of a training that need not be finished: of the newest checkpoint in its folder, or of the one named."""
     folder = path if path.is_dir() else path.parent
-    changed = configs.differences(read_json(folder / "config.json", "name a .safetensors file instead"), run.config)
-    if changed:
-        raise UserError(f"{path} holds weights of another configuration: {'; '.join(changed[:3])} (theirs -> asked for)")
+    refuse_other_experiment(run, path, read_json(folder / "config.json", "name a .safetensors file instead"))
     state, complaints = (checkpoints.load(path), []) if path.is_file() else checkpoints.load_newest(folder)
     if complaints or state is None:
         raise UserError(f"{folder}: {complaints[0]}; or name an older checkpoint, weights={folder}/step-....pt")
@@ -108,14 +106,20 @@ def refuse_weights_of_another(
 
     `config` is what defines the experiment that the file is of; files of before it was written have their schedule alone.
     """
-    changed = configs.differences(config, run.config) if config else []
-    if changed:
-        raise UserError(f"{path} holds weights of another configuration: {'; '.join(changed[:3])} (theirs -> asked for)")
+    if config:
+        refuse_other_experiment(run, path, config)
     for key, own in reverse.named_buffers():
         if key.startswith("process.") and key in tensors:
             if tensors[key].shape != own.shape or not torch.allclose(tensors[key].to(own), own, rtol=1e-9):
                 raise UserError(f"{path} holds weights for another noise schedule; evaluate them with its T and betas")
             tensors[key] = own
+
+
+def refuse_other_experiment(run: Run, path: Path, config: dict[str, Any]) -> None:
+    """`config` is that of the run which the weights at `path` are from."""
+    changed = configs.differences(config, run.config)
+    if changed:
+        raise UserError(f"{path} holds weights of another configuration: {'; '.join(changed[:3])} (theirs -> asked for)")
 
 
 @torch.no_grad()
