@@ -35,7 +35,7 @@ from dpm.training import Plan
 CURVE = ("curve_step", "curve_K", "loss_step", "loss", "gradient_norm")
 MEASURED: dict[str, Kinds] = {"quantity": str, "value": NUMBER, "stderr": NUMBER, "unit": str}  # by a validation
 BUILT = ("data", "reverse", "objective", "optimizer", "scheduler", "validation", "evaluators", "tracker")
-OF_EVALUATION = ("examples=", "sizes.")  # names the folder of a record, and not that of the training
+OF_EVALUATION = ("examples=", "sizes.", "sampler=", "sampler.")  # names the folder of a record, and not that of the training
 NAMED_ELSEWHERE = ("experiment", "seed")  # in a folder's path
 
 
