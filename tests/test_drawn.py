@@ -1,4 +1,4 @@
-"""Samples of any sampler: along the flow they have the law of the data, and cost as many looks at the network as they should."""
+"""Samples of any sampler: they have the law of the data, and cost as many looks at the network as they should."""
 
 from functools import partial
 from pathlib import Path

@@ -32,7 +32,7 @@ from dpm.training import fit
 
 CONF = helpers.ROOT / "conf"
 EXPERIMENTS = sorted(str(path.relative_to(CONF / "experiment").with_suffix("")) for path in CONF.glob("experiment/**/*.yaml"))
-GROUPS = ("data", "network", "evaluators", "tracker")
+GROUPS = ("data", "network", "evaluators", "sampler", "tracker")
 OPTIONS = [(group, path.stem) for group in GROUPS for path in sorted((CONF / group).glob("*.yaml"))]
 SHIPPED = [
     *(
@@ -135,6 +135,7 @@ DONE_WITH = {  # a trained experiment
     "likelihoods": ("ho_2020/cifar10_bound", "T=30"),
     "likelihoods_of_points": ("sohl_dickstein_2015/swiss_roll_mlp",),
     "causal": ("sohl_dickstein_2015/dead_leaves",),
+    "drawn": ("ho_2020/cifar10_bound", "T=30"),
 }
 
 
