@@ -150,6 +150,10 @@ QUANTITIES = {
     "path_divergence": Meaning(
         "KL of the paths of data and model: excess of denoising error over SNR", NEGATIVE, NO_SCALE, LOWER
     ),
+    "wasserstein_distance": Meaning("W_2 between two samples: root of the least mean square of a pairing", better=LOWER),
+    "wasserstein_floor": Meaning("W_2 between two samples of the target: what a perfect model shows"),
+    "path_energy": Meaning("E int |v|^2 dt of a flow", better=LOWER),
+    "normalised_path_energy": Meaning("|path energy - W_2^2| / W_2^2, W_2 that of the two ends", better=LOWER),
     "setting": Meaning("a number of the recipe, set and not measured"),
 }
 
