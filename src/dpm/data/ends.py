@@ -7,7 +7,7 @@ from torch import Tensor
 
 from dpm import seeds
 from dpm.couplings import Coupling
-from dpm.data.synthetic import Synthetic
+from dpm.data.synthetic import GaussianData, Synthetic
 from dpm.errors import UserError
 from dpm.facts import Scalar, named
 
@@ -24,6 +24,18 @@ class TwoEnds(Synthetic):
 
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
         return torch.stack([self.source.sample(n, generator), self.target.sample(n, generator)], 1)
+
+
+class GaussianEnds(TwoEnds):
+    """Independent x_0 ~ N(m_0, v_0 I) and x_1 ~ N(m_1, v_1 I)."""
+
+    def __init__(self, dimensions: int, means: list[float], variances: list[float]) -> None:
+        super().__init__(*(GaussianData(dimensions, mean, variance) for mean, variance in zip(means, variances, strict=True)))
+        self.dimensions, self.means, self.variances = dimensions, means, variances
+
+    @property
+    def facts(self) -> dict[str, Scalar]:
+        return {**super().facts, "dimensions": self.dimensions}
 
 
 class Wrapped(Synthetic):

@@ -52,7 +52,7 @@ class Reflow:
     """Pairs (x_0, x_1), x_1 where the flow leads from x_0 in Euler's steps (Liu et al. 2023, section 2.1)."""
 
     def __init__(self, steps: int) -> None:
-        self.grid = torch.linspace(0, 1, steps + 1, dtype=torch.float64).tolist()
+        self.steps, self.grid = steps, torch.linspace(0, 1, steps + 1, dtype=torch.float64).tolist()
 
     def __call__(self, flow: Transport, ends: Tensor, number: int) -> Tensor:
         x_0 = ends[:, 0]
@@ -67,7 +67,7 @@ class BackAndForth:
     """
 
     def __init__(self, steps: int) -> None:
-        self.grid = torch.linspace(0, 1, steps + 1, dtype=torch.float64).tolist()
+        self.steps, self.grid = steps, torch.linspace(0, 1, steps + 1, dtype=torch.float64).tolist()
 
     def __call__(self, bridge: Transport, ends: Tensor, number: int) -> Tensor:
         start = ends[:, number % 2]
