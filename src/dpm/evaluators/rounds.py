@@ -23,7 +23,7 @@ from dpm.transport import pushed
 class ReflowCosts:
     """Of each round, in `steps` of Euler's: `transport_cost` E |x_1 - x_0|^2 of the pairs that it learns from and of those that
     it makes; `straightness` S = E int |z_1 - z_0 - v|^2 dt; `crossing` V, its loss at these pairs; and `cost_identity`,
-    (S + V) / (cost before - after), which is 1 for the exact field (Liu et al. 2023, theorem 3.7). `path_energy`, and the
+    S + V - (cost before - after), a share of the cost before, 0 for the exact field. `path_energy`, and the
     `deviation` of what fewer steps make. Of the first round `velocity_error`, (E int |v - u|^2 / E int |u|^2)^1/2, u exact.
     """
 
@@ -46,13 +46,13 @@ class ReflowCosts:
             start, journey = pairs[:, 0], pushed(flow.field, pairs[:, 0], self.steps)
             made = torch.stack([start, journey.end], 1)
             before, after = squared(pairs), squared(made)
-            straight, crossing, drop = journey.energy - after, squared_error(flow, pairs), before - after
+            straight, crossing = journey.energy - after, squared_error(flow, pairs)
             for quantity, of, values in (
                 *(("transport_cost", "given", before), ("transport_cost", "made", after)),
                 *(("straightness", "", straight), ("crossing", "", crossing), ("path_energy", "", journey.energy)),
             ):
                 row(quantity, float(values.mean()), standard_error(values.numpy()), **({"pairs": of} if of else {}))
-            row("cost_identity", *ratio(straight + crossing, drop))
+            row("cost_identity", *ratio(straight + crossing - (before - after), before))
             for steps in self.fewer:
                 end = pushed(flow.field, start, steps).end
                 row("deviation", float(end.std()), float(end.std()) / (2 * end.numel()) ** 0.5, steps_of_solver=steps)
