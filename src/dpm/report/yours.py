@@ -28,6 +28,7 @@ AUTOMATIC = {  # figures of a new experiment: drawn where its arrays have the ke
         "Samples of q and of p, and the drift of the reverse mean, as in Figure 1 of 2015.",
     ),
     "dpm.figures.images.grid": ({"samples": 4}, "Samples of p."),
+    "dpm.figures.points.samples": ({"samples": 2}, "Samples of p."),
     "dpm.figures.sampled_terms.terms": (
         {"term_low": 1, "term_high": 1, "term_mean": 1, "term_stderr": 1},
         "The terms of the bound against t.",
