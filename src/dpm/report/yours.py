@@ -111,8 +111,9 @@ def automatic(experiment: str, results: Results) -> Page:
         if all(key in arrays and arrays[key].ndim == axes for key, axes in needed.items())
     ]
     if "curve_step" in arrays:
-        options = {"unit": runs[0].record.headline.unit, "bound": "bound"}
-        caption = "The bound on validation examples during training."
+        headline = runs[0].record.headline
+        options = {"unit": headline.unit, "bound": headline.quantity.replace("_", " ")}
+        caption = "What validation measured during training."
         figures.append(FigureEntry("dpm.figures.curve.validated", ".png", caption, seeds=experiment, options=options))
     commands = (f"python experiments/{verb}.py {run.arguments}" for run in runs for verb in ("train", "evaluate"))
     return Page(experiment, experiment, {experiment: experiment}, {}, "", "\n".join(commands), figures=figures)
