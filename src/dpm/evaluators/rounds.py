@@ -1,15 +1,16 @@
 """What each round of reflow, or of the fitting of a bridge, does between two Gaussians, against its closed form."""
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from dpm import seeds
-from dpm.bridges import GaussianBridges, Matrix
+from dpm.bridges import GaussianBridges, Matrix, markovian_fitting, plan, proportional_fitting
 from dpm.data.ends import GaussianEnds
-from dpm.evaluators import Evaluation
+from dpm.evaluators import Array, Evaluation
 from dpm.facts import Scalar
 from dpm.objectives.matching import Matching
 from dpm.processes import per_example
@@ -120,6 +121,23 @@ class CouplingOfRounds:
         worst = float(np.abs(np.subtract(found, exact)).max())
         error = Measurement("covariance_error", worst, max(m.stderr or 0.0 for m in rows), n, "1", about)
         return Evaluation((error, *rows), {"covariance": np.array(found), "exact_covariance": np.array(exact)})
+
+
+class ExactSequences:
+    """Arrays of the exact iterations between unit Gaussians: sigma and limit (S,), markovian and proportional (S, rounds)."""
+
+    def __init__(self, sigmas: Sequence[float], rounds: int) -> None:
+        self.sigmas, self.rounds = list(sigmas), rounds
+
+    def __call__(self, reverse: Rounds, data: GaussianEnds, x_0: Tensor, seed: int) -> Evaluation:
+        one = isotropic(1.0)
+
+        def of(fitting: Callable[[Matrix, Matrix, float], Iterator[Matrix]]) -> Array:
+            return np.array([[C[0, 0] for C in islice(fitting(one, one, s), self.rounds)] for s in self.sigmas])
+
+        limit = np.array([plan(one, one, s)[0, 0] for s in self.sigmas])
+        fitted = {"markovian": of(markovian_fitting), "proportional": of(proportional_fitting)}
+        return Evaluation((), {"sigma": np.array(self.sigmas), "limit": limit, **fitted})
 
 
 def isotropic(variance: float) -> Matrix:
