@@ -1,4 +1,4 @@
-"""Flows between two ends: where they go, and distances and energies beside a published table and the floor of finite samples."""
+"""Flows between two ends: where they go, and their distances and energies beside a published table and its floor."""
 
 from collections.abc import Mapping, Sequence
 
@@ -52,9 +52,7 @@ def table(records: Sequence[Record], claims: Sequence[Claim]) -> Figure:
             floor = floors.get("tong_2023/" + "_".join(claim.id.split("/")[2:4]))
             if quantity == "wasserstein_distance" and floor:
                 axes.plot(floor, row, "x", color="C1", markersize=5)
-        labels = [" ".join(claim.id.split("/")[2:4]).replace("_", " ").replace(" eight gaussians", " 8g") for claim in shown]
-        axes.set_yticks(
-            range(len(shown)), [label.replace("cfm", "CFM").replace("ot ", "OT-").replace("i C", "I-C") for label in labels]
-        )
+        labels = [": ".join(claim.id.split("/")[2:4]).replace("_", " ") for claim in shown]
+        axes.set_yticks(range(len(shown)), labels)
         axes.set(xscale="log", xlabel=title, ylim=(len(shown) - 0.4, -0.6))
     return figure
