@@ -53,7 +53,7 @@ def composed(experiment: str, *overrides: str) -> DictConfig:
 
 def an_experiment_with(group: str, option: str) -> str:
     """One that is composed of this option; the Swiss roll for an option that no experiment has."""
-    uses = (name for name in EXPERIMENTS if composed(name).hydra.runtime.choices[group] == option)
+    uses = (name for name in EXPERIMENTS if composed(name).hydra.runtime.choices.get(group) == option)
     return next(uses, helpers.ROLL)
 
 
@@ -267,8 +267,9 @@ def test_an_option_composes_and_builds(tmp_path: Path, group: str, option: str) 
     run = helpers.configured(tmp_path, f"{group}={option}", *where, experiment=experiment)
     for key in BUILT:
         assert configs.build(run.config, key) is not None
-    x_t, t = configs.build(run.config, "data").held_out(3), torch.full((3,), 5)
-    assert run.reverse()(x_t, t - 1, t).mean.shape == x_t.shape  # the network has the outputs that prediction and variance read
+    reverse, examples, t = run.reverse(), configs.build(run.config, "data").held_out(3), torch.full((3,), 5)
+    x_t = reverse.process.marginal(examples, t).mean
+    assert reverse(x_t, t - 1, t).mean.shape == x_t.shape  # the network has the outputs that prediction and variance read
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
