@@ -150,6 +150,7 @@ QUANTITIES = {
     "path_divergence": Meaning(
         "KL of the paths of data and model: excess of denoising error over SNR", NEGATIVE, NO_SCALE, LOWER
     ),
+    "regression_loss": Meaning("mean loss of a regression, per coordinate", better=LOWER),
     "setting": Meaning("a number of the recipe, set and not measured"),
 }
 
