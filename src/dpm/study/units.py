@@ -142,7 +142,7 @@ QUANTITIES = {
     "log_weight_deviation": Meaning("deviation of log p(x_0..T) / q(x_1..T | x_0) over trajectories of one example"),
     "reconstruction_error": Meaning("where a flow that is followed there and back ends, root mean square, in units of x_1"),
     "density_error": Meaning("L1 distance of a solution of the Fokker-Planck equation from the exact density", better=LOWER),
-    "convergence_order": Meaning("power of the number of cells with which that distance falls", better=HIGHER),
+    "convergence_order": Meaning("power of the number of cells or steps with which an error falls", better=HIGHER),
     "mass_error": Meaning("largest change of the integral of a density on its way", better=LOWER),
     "score_residual": Meaning("root mean square of what a score leaves of its Fokker-Planck equation", better=LOWER),
     "entropy_error": Meaning("entropy from denoising errors minus the exact one", NEGATIVE, NO_SCALE),
@@ -150,6 +150,9 @@ QUANTITIES = {
     "path_divergence": Meaning(
         "KL of the paths of data and model: excess of denoising error over SNR", NEGATIVE, NO_SCALE, LOWER
     ),
+    "map_error": Meaning("root mean square distance of two maps from noise to data", better=LOWER),
+    "map_slope": Meaning("slope of a map from noise to data, at the far end"),
+    "sample_deviation": Meaning("standard deviation of samples"),
     "regression_loss": Meaning("mean loss of a regression, per coordinate", better=LOWER),
     "setting": Meaning("a number of the recipe, set and not measured"),
 }
