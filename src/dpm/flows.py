@@ -33,7 +33,7 @@ def probability_flow(reverse: GaussianReverse) -> Field:
 
 
 def flow_in_time(reverse: GaussianReverse) -> Field:
-    """dx/dt = E[alpha_t' x_0 + sigma_t' eps | x_t], t > 0: the same flow in the process's own x and t (Lipman et al. 2023, eq. 8).
+    """dx/dt = E[alpha_t' x_0 + sigma_t' eps | x_t], t > 0: the same in the process's own x and t (Lipman et al. 2023, eq. 8).
 
     Where alpha_t falls to 0, as at the end of straight lines, y has no limit and x_t has one.
     """

@@ -67,3 +67,8 @@ class Consistency:
 def levels(first: float, last: float, steps: int) -> list[float]:
     """The increasing times of Song et al. 2023, section 5: `karras` without its 0."""
     return karras(last, first, steps)[-2::-1]
+
+
+def evenly(end: float, steps: int) -> list[float]:
+    """0, ..., end in equal steps."""
+    return [end * k / steps for k in range(steps + 1)]

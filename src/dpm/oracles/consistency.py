@@ -4,8 +4,10 @@ The exact map follows the probability flow from t to the start. Distillation by 
 flow on the grid of times, whatever the data: its fixed point is the solver itself. Training tends to a map of its own.
 """
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -35,12 +37,12 @@ def distilled(
 
 
 def trained(data: GaussianMixture, times: Sequence[float]) -> tuple[Tensor, Tensor]:
-    """x and f(x), (n, 1), at the last of increasing `times`: f_t(x) = E[f_s(x_0 + s z) | x_0 + t z = x], the minimiser of eq. 10.
+    """x and f(x), (n, 1), at the last of increasing `times`: f_t(x) = E[f_s(x_0 + s z) | x_0 + t z = x] minimises eq. 10.
 
     Given x_t and its component, x_s is Gaussian: Gauss and Hermite's rule, and cubic splines between the points.
     """
     x = f = places(data, times[0])
-    for s, t in zip(times[:-1], times[1:], strict=True):
+    for s, t in pairwise(times):
         before, x = CubicSpline(x[:, 0], f[:, 0]), places(data, t)
         shares, means, left = data.posterior_components(x, 1.0, t)  # of x_0; x_s = (1 - s / t) x_0 + s / t x_t
         x_s = (1 - s / t) * (means + left.sqrt() * NODES) + s / t * x[:, None]
@@ -63,4 +65,4 @@ def expectation(f: Tensor) -> float:
 def places(data: GaussianMixture, t: float) -> Tensor:
     """Points x_t that cover its distribution, (n, 1)."""
     mean, variance = moments(data)
-    return mean + (variance + t**2) ** 0.5 * QUANTILES
+    return mean + math.sqrt(variance + t**2) * QUANTILES

@@ -12,15 +12,15 @@ velocity = FlowVelocity()
 class LinearFlowResidual(LinearResidual):
     """u = u_lin + output, u_lin the velocity that belongs to the best linear denoiser, E_lin[x_0 | x_t].
 
-    The error is in the units of the velocity: L_simple is the loss of flow matching (Lipman et al. 2023, eq. 14) itself. With an
-    output of zero the flow is that of the Gaussian model.
+    The error is in the units of the velocity: L_simple is the loss of flow matching (Lipman et al. 2023, eq. 14) itself. With
+    an output of zero the flow is that of the Gaussian model. At t = 0, where u has no value, x_0 = x.
     """
 
     def target(self, q: GaussianDiffusion, x_0: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         return velocity.target(q, x_0, x_t, t) - self.linear(q, x_t, t)
 
     def x_0(self, q: GaussianDiffusion, output: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
-        return velocity.x_0(q, self.linear(q, x_t, t) + output, x_t, t)
+        return self.model.posterior_mean(q, x_t, t) + velocity.x_0(q, output, 0 * x_t, t)
 
     def linear(self, q: GaussianDiffusion, x_t: Tensor, t: Tensor) -> Tensor:
         """u_lin, like x_t."""
