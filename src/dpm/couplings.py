@@ -24,6 +24,17 @@ class AsDrawn:
         return ends
 
 
+class Reference:
+    """x_1 + sigma z in place of x_0: the pairs of sigma W that starts at x_1, from which proportional fitting starts."""
+
+    def __init__(self, sigma: float) -> None:
+        self.sigma = sigma
+
+    def __call__(self, ends: Tensor) -> Tensor:
+        x_1 = ends[:, 1]
+        return torch.stack([x_1 + self.sigma * torch.randn_like(x_1), x_1], 1)
+
+
 class MiniBatchOT:
     """B pairs drawn from the plan between the two ends of a batch that has the least mean of |x_0 - x_1|^2 (Tong et al. 2024).
 

@@ -103,6 +103,37 @@ class Path:
         return normal(a * x_0 + b * x_1, c)
 
 
+class BridgeDrift(Path):
+    """Brownian bridges whose `velocity` is the drift towards their end, (x_1 - x_t) / (1 - t).
+
+    Its mean given x_t is the drift of the Markovian projection (Shi et al. 2023, definition 1). Its variance is
+    sigma^2 t / (1 - t).
+    """
+
+    def __init__(self, sigma: float) -> None:
+        super().__init__(Rectified(), BridgeNoise(sigma))
+
+    def __call__(self, ends: Tensor, t: Tensor) -> Point:
+        x_t, _, z = super().__call__(ends, t)
+        return Point(x_t, (ends[:, 1] - x_t) / per_example(1 - t, x_t), z)
+
+
+class RunnerBridge(Path):
+    """Brownian bridges with the flow target of the released runner of Tong et al. 2023: c' z is sigma^2 (1 - 2t) z there.
+
+    It divides the rate of the variance by the deviation only where the rate of the deviation is due (cfm_module.py, `calc_u` of
+    SF2MLitModule at cacd4dc; the package's own class has it right): for the audit of its table, and for nothing else.
+    """
+
+    def __init__(self, sigma: float) -> None:
+        super().__init__(Rectified(), BridgeNoise(sigma))
+
+    def __call__(self, ends: Tensor, t: Tensor) -> Point:
+        x_t, velocity, z = super().__call__(ends, t)
+        slip = self.noise.scale**2 * (1 - 2 * t) - self.rates(t)[2]
+        return Point(x_t, velocity + per_example(slip, x_t) * z, z)
+
+
 def rectified(std: float = 0.0) -> Path:
     """Straight lines (Liu et al. 2023), blurred by `std` at all times (Tong et al. 2024, eq. 14)."""
     return Path(Rectified(), ConstantNoise(std))

@@ -36,7 +36,7 @@ SHOWN = slice(None, None, 20)  # of the points of a map
 class FixedPoints:
     """Where distillation by Euler's and Heun's steps, and training, tend to on grids of `steps` times; no network is asked.
 
-    For each: `map_error` against the exact map, `map_slope`, `sample_deviation` of one step; `convergence_order`, that of the
+    For each: `map_error` against the exact map, `map_slope`, `deviation` of one step; `convergence_order`, that of the
     error in the number of steps from 36 on; the distance of training from Euler's distillation. Arrays: the errors.
     """
 
@@ -59,7 +59,7 @@ class FixedPoints:
                 errors[method, number] = rms(maps[name] - truth)
                 row("map_error", errors[method, number], method=name, times=steps, of="grid")
                 row("map_slope", slope(x, maps[name]), method=name, times=steps)
-                row("sample_deviation", deviation(maps[name]), method=name, times=steps, model="fixed point")
+                row("deviation", deviation(maps[name]), method=name, times=steps, model="fixed point")
             row(
                 "map_error",
                 rms(maps["training"] - maps["euler"]),
@@ -73,7 +73,7 @@ class FixedPoints:
             power, _ = np.polyfit(np.log(np.array(self.steps)[far]), np.log(error[far]), 1)
             row("convergence_order", -float(power), name, method=name, times_from=ASYMPTOTIC)
         row("map_slope", slope(x, truth), method="flow")
-        row("sample_deviation", deviation(truth), method="flow", model="fixed point")
+        row("deviation", deviation(truth), method="flow", model="fixed point")
         return Evaluation(tuple(rows), {"steps": np.array(self.steps), "grid_error": errors})
 
 
@@ -81,7 +81,7 @@ class MapErrors:
     """The map of the network at the last of `times`, and what it is made of, as `map_error`.
 
     of = training: network minus the fixed point of its own method; of = grid: that minus the exact map; of = both. Then what
-    f(x, start) misses x by (of = boundary), and `sample_deviation` of n samples in one step and in two, by way of `again`.
+    f(x, start) misses x by (of = boundary), and `deviation` of n samples in one step and in two, by way of `again`.
     Arrays: the three maps.
     """
 
@@ -104,7 +104,7 @@ class MapErrors:
             value = float(samples.std())
             error = value / (2 * self.n) ** 0.5
             rows.append(
-                Measurement("sample_deviation", value, error, self.n, "1", {**about, "model": "network", "evaluations": number})
+                Measurement("deviation", value, error, self.n, "1", {**about, "model": "network", "evaluations": number})
             )
         return Evaluation(tuple(rows), shown(x=x, fixed_point=fixed, exact=truth, network=network))
 
