@@ -165,7 +165,7 @@ QUANTITIES = {
     "transport_cost": Meaning("E |x_1 - x_0|^2 of pairs", better=LOWER),
     "straightness": Meaning("S = E int |z_1 - z_0 - v|^2 dt of a flow: 0 where its paths are straight", better=LOWER),
     "crossing": Meaning("V = E int |x_1 - x_0 - v(x_t, t)|^2 dt of pairs: what a field cannot know of them", better=LOWER),
-    "cost_identity": Meaning("(S + V) / (transport cost before - after): 1 for the exact field"),
+    "cost_identity": Meaning("S + V - what a round takes off the cost, a share of it: 0 for the exact field"),
     "velocity_error": Meaning("root of E int |v - exact|^2 dt / E int |exact|^2 dt", better=LOWER),
     "deviation": Meaning("standard deviation of samples"),
     "covariance": Meaning("Cov(x_0, x_1) of the ends of a process, of one coordinate"),
