@@ -113,7 +113,7 @@ QUANTITIES = {
     "parzen_log_likelihood": Meaning("Parzen-window estimate of log p(x_0)", LOG_LIKELIHOOD, UNIT_INTERVAL, HIGHER),
     "entropy": Meaning("H, the expected code length", NEGATIVE, UNIT_VARIANCE),
     "entropy_gap": Meaning("distance of a bound from the entropy that it bounds, summed over t", NEGATIVE, NO_SCALE),
-    "bounded_share": Meaning("share of times at which a bound holds, errors allowed for"),
+    "bounded_share": Meaning("share of times, or cases, in which a bound holds, errors allowed for"),
     "nll": Meaning("-log p(x_0) of 8-bit data", NEGATIVE, GREY_LEVELS, LOWER),
     "nll_bound": Meaning("L >= -log p(x_0) of 8-bit data, 2020 eq. 5", NEGATIVE, GREY_LEVELS, LOWER),
     "nll_extrapolated": Meaning("L that a law through shorter trainings promises: not measured", NEGATIVE, GREY_LEVELS, LOWER),
