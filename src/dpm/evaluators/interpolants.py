@@ -7,6 +7,7 @@ of the interpolant (eq. 2.33); eps = 0 is the flow.
 import math
 from collections import deque
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -92,7 +93,8 @@ class PlantedErrors:
         rows: list[Measurement] = []
         for k in self.waves:
             about: dict[str, Scalar] = {"drift": "planted", "wave": k}
-            rows += divergences(exact, partial(drift, k=k), self.noise, (0.0, 1.0), self.points, about)
+            found = divergences(exact, partial(drift, k=k), self.noise, (0.0, 1.0), self.points, about)
+            rows += [replace(m, recipe={}) for m in found]
         held = [m.value <= 1 for m in rows if m.quantity == "bound_ratio"]
         about = {"drift": "planted"}
         rows.append(Measurement("bounded_share", float(np.mean(held)), 0.0, len(held), "1", about, self.claim, recipe={}))
@@ -116,14 +118,13 @@ def divergences(
     x = torch.from_numpy(cells(LIMIT, points))[:, None]
     h, rho = float(x[1] - x[0]), exact.log_density(x, at(x, span[1]))
     error = drift_error(exact, drift, span, x)
-    rows = [Measurement("drift_error", error, 0.0, points, "1", dict(about), recipe={})]
+    rows = [Measurement("drift_error", error, 0.0, points, "1", about)]
     for eps in noise:
         log_p = by_noise(exact, drift, eps, span, x) if eps else by_flow(exact, drift, span, x)
         divergence = float((rho.exp() * (rho - log_p)).sum()) * h
-        known = {**about, "noise": eps}
-        rows.append(Measurement("marginal_divergence", divergence, 0.0, points, "nats", known, recipe={}))
-        if eps:
-            rows.append(Measurement("bound_ratio", 4 * eps * divergence / error, 0.0, points, "1", known, recipe={}))
+        rows.append(Measurement("marginal_divergence", divergence, 0.0, points, "nats", {**about, "noise": eps}))
+        if eps and error:
+            rows.append(Measurement("bound_ratio", 4 * eps * divergence / error, 0.0, points, "1", {**about, "noise": eps}))
     return rows
 
 

@@ -52,8 +52,9 @@ class InterpolatedMixtures:
         variance = (a**2)[..., None] * C + (b**2)[..., None] * D + (c**2)[..., None] * unit
         covariance = (a * da)[..., None] * C + (b * db)[..., None] * D + (c * dc)[..., None] * unit
         away = x[:, None] - (a * m + b * n)
-        score = -torch.linalg.solve(variance, away)
+        root = torch.linalg.cholesky(variance)
+        score = -torch.cholesky_solve(away[..., None], root).squeeze(-1)
         velocity = da * m + db * n - (covariance @ score[..., None]).squeeze(-1)
         weights = torch.outer(p.weights, q.weights).flatten()
-        density = MultivariateNormal(torch.zeros_like(away), variance).log_prob(away)  # type: ignore[no-untyped-call]
+        density = MultivariateNormal(torch.zeros_like(away), scale_tril=root, validate_args=False).log_prob(away)  # type: ignore[no-untyped-call]
         return Given(weights.log() + density, score, velocity)
