@@ -330,7 +330,5 @@ def test_the_likelihood_of_an_exact_flow_is_the_probability_of_the_image() -> No
         x_0 = torch.full((4, 1, 1, 1), value, dtype=torch.float64)
         rows = FlowLikelihood(0.01, solve, partial(geometric, steps=30), 4, 1, 4)(p, Levels(), x_0, 0).measurements
         assert rows[0].protocol["estimator"] == "flow"
-        assert (
-            0 <= rows[0].value + math.log2(share) + 0.005 < 0.03
-        )  # a bound: 253 levels that never occur have some of the mass
+        assert 0 <= rows[0].value + math.log2(share) + 0.005 < 0.03  # levels that never occur have some mass
         assert abs(rows[1].value) < 0.02  # a coarser solver

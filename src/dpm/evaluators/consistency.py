@@ -66,7 +66,7 @@ class FixedPoints:
                 f"training_{steps}",
                 method="training",
                 times=steps,
-                of="theorem 2",
+                of="theorem_2",
             )
         far = np.array(self.steps) >= ASYMPTOTIC
         for name, error in zip(POINTS, errors, strict=True):

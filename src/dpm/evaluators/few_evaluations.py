@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -26,8 +27,9 @@ Sampler = Callable[[Any, Tensor, int], Tensor]
 class FewEvaluations:
     """The classifier's score of n samples for each of `evaluations` by `sampler`, called `name`, all from the same noise.
 
-    Beside them that of n test images. Arrays: `samples_<evaluations>`, the first `shown`, in grey levels. Without `weights`,
-    the file that `experiments/classifier.py` wrote, patches of the images are the features.
+    Beside them that of n test images. Without `weights`, the file that `experiments/classifier.py`
+    wrote, patches of the images are the features. Arrays: `samples_<evaluations>`, the first `shown`, in grey levels; the
+    distances from the training images, and their errors.
     """
 
     def __init__(
@@ -54,6 +56,10 @@ class FewEvaluations:
             about: dict[str, Scalar] = {"source": "model", "sampler": self.name, "evaluations": number}
             rows += [m.with_protocol(about) for m in score(torch.tensor(samples))]
             arrays[f"samples_{number}"] = samples[: self.shown]
+        distances = [(m.value, m.stderr) for m in rows if m.protocol.get("statistics") == "train"]
+        value, error = np.array(distances[-len(self.evaluations) :]).T
+        arrays |= {"evaluations": np.array(self.evaluations), "distance": value, "distance_error": error}
+        arrays |= {"floor": np.array([value for value, _ in distances[: -len(self.evaluations)]])}
         return Evaluation(tuple(m.with_protocol(which) for m in rows), arrays)
 
     def samples(self, reverse: GaussianReverse, like: Tensor, evaluations: int, seed: int) -> Tensor:
