@@ -7,7 +7,6 @@ from torch import Tensor
 
 from dpm.flows import flow_in_time
 from dpm.reverse.gaussian import GaussianReverse
-from dpm.samplers.ancestral import grid
 from dpm.samplers.consistency import multistep
 from dpm.samplers.ddim import ddim
 from dpm.samplers.ode import euler
@@ -21,7 +20,8 @@ def flow(reverse: GaussianReverse, x: Tensor, evaluations: int) -> Tensor:
 
 def implicit(reverse: GaussianReverse, x: Tensor, evaluations: int) -> Tensor:
     """DDIM without noise, on times spread evenly over the chain."""
-    return deque(ddim(reverse, x, grid(len(reverse.process.schedule), evaluations)), maxlen=1).pop()
+    times = np.linspace(reverse.process.schedule.end, 0, evaluations + 1).round().astype(int).tolist()
+    return deque(ddim(reverse, x, times), maxlen=1).pop()
 
 
 def consistency(reverse: GaussianReverse, x: Tensor, evaluations: int) -> Tensor:
