@@ -36,7 +36,7 @@ SHOWN = slice(None, None, 20)  # of the points of a map
 class FixedPoints:
     """Where distillation by Euler's and Heun's steps, and training, tend to on grids of `steps` times; no network is asked.
 
-    For each: `map_error` against the exact map, `map_slope`, `deviation` of one step; `convergence_order`, that of the
+    For each: `map_error` against the exact map, `map_slope` on a Gaussian, `deviation` of one step; `convergence_order`, that of the
     error in the number of steps from 36 on; the distance of training from Euler's distillation. Arrays: the errors.
     """
 
@@ -58,7 +58,8 @@ class FixedPoints:
                 truth = exact(data, self.first, x, self.last)
                 errors[method, number] = rms(maps[name] - truth)
                 row("map_error", errors[method, number], method=name, times=steps, of="grid")
-                row("map_slope", slope(x, maps[name]), method=name, times=steps)
+                if len(data.weights) == 1:
+                    row("map_slope", slope(x, maps[name]), method=name, times=steps)
                 row("deviation", deviation(maps[name]), method=name, times=steps, model="fixed point")
             row(
                 "map_error",
@@ -72,7 +73,8 @@ class FixedPoints:
         for name, error in zip(POINTS, errors, strict=True):
             power, _ = np.polyfit(np.log(np.array(self.steps)[far]), np.log(error[far]), 1)
             row("convergence_order", -float(power), name, method=name, times_from=ASYMPTOTIC)
-        row("map_slope", slope(x, truth), method="flow")
+        if len(data.weights) == 1:
+            row("map_slope", slope(x, truth), method="flow")
         row("deviation", deviation(truth), method="flow", model="fixed point")
         return Evaluation(tuple(rows), {"steps": np.array(self.steps), "grid_error": errors})
 
@@ -95,7 +97,7 @@ class MapErrors:
         truth, network = exact(data, first, x, last), reverse.predicted(x, at(x, last))
         differences = {"training": network - fixed, "grid": fixed - truth, "both": network - truth}
         differences["boundary"] = reverse.predicted(x, at(x, first)) - x
-        about: dict[str, Scalar] = {"times": len(self.times)}
+        about: dict[str, Scalar] = {"times": len(self.times), "model": "network"}
         rows = [Measurement("map_error", rms(d), 0.0, len(x), "1", {**about, "of": of}) for of, d in differences.items()]
         seeds.seed_everything(seed, seeds.SAMPLING)
         noise = reverse.process.prior(x.new_zeros(self.n, 1)).sample()
@@ -103,9 +105,7 @@ class MapErrors:
             samples = deque(multistep(reverse, noise, grid, first), maxlen=1).pop()
             value = float(samples.std())
             error = value / (2 * self.n) ** 0.5
-            rows.append(
-                Measurement("deviation", value, error, self.n, "1", {**about, "model": "network", "evaluations": number})
-            )
+            rows.append(Measurement("deviation", value, error, self.n, "1", {**about, "evaluations": number}))
         return Evaluation(tuple(rows), shown(x=x, fixed_point=fixed, exact=truth, network=network))
 
 
