@@ -36,8 +36,8 @@ SHOWN = slice(None, None, 20)  # of the points of a map
 class FixedPoints:
     """Where distillation by Euler's and Heun's steps, and training, tend to on grids of `steps` times; no network is asked.
 
-    For each: `map_error` against the exact map, `map_slope` on a Gaussian, `deviation` of one step; `convergence_order`, that of the
-    error in the number of steps from 36 on; the distance of training from Euler's distillation. Arrays: the errors.
+    For each: `map_error` against the exact map, `map_slope` on a Gaussian, `deviation` of one step; `convergence_order`, that
+    of the error in the number of steps from 36 on; the distance of training from Euler's distillation. Arrays: the errors.
     """
 
     def __init__(self, first: float, last: float, steps: Sequence[int], claims: Mapping[str, str] | None = None) -> None:
@@ -60,7 +60,7 @@ class FixedPoints:
                 row("map_error", errors[method, number], method=name, times=steps, of="grid")
                 if len(data.weights) == 1:
                     row("map_slope", slope(x, maps[name]), method=name, times=steps)
-                row("deviation", deviation(maps[name]), method=name, times=steps, model="fixed point")
+                row("deviation", deviation(maps[name]), method=name, times=steps, model="fixed_point")
             row(
                 "map_error",
                 rms(maps["training"] - maps["euler"]),
@@ -75,7 +75,7 @@ class FixedPoints:
             row("convergence_order", -float(power), name, method=name, times_from=ASYMPTOTIC)
         if len(data.weights) == 1:
             row("map_slope", slope(x, truth), method="flow")
-        row("deviation", deviation(truth), method="flow", model="fixed point")
+        row("deviation", deviation(truth), method="flow", model="fixed_point")
         return Evaluation(tuple(rows), {"steps": np.array(self.steps), "grid_error": errors})
 
 
