@@ -305,8 +305,8 @@ def test_reflow_between_gaussians_has_its_closed_form() -> None:
     assert abs(found["transport_cost", 1, "given"].value - 5) < 4 * found["transport_cost", 1, "given"].stderr
     assert abs(found["transport_cost", 1, "made"].value - 1) < 0.03
     assert found["straightness", 2, 400].value < 1e-9
-    for number in (1, 2):
-        assert abs(found["cost_identity", number, 400].value) < 0.01
+    for number, allowed in ((1, 0.01), (2, 0.02)):  # the pairs of round 2 have the deviation of Euler's steps
+        assert abs(found["cost_identity", number, 400].value) < allowed
     assert [round(found["deviation", 1, steps].value, 2) for steps in (1, 2, 4)] == pytest.approx([0, 0.8, 1.36], abs=0.02)
     assert found["deviation", 2, 1].value == pytest.approx(s, rel=0.02)
 

@@ -123,6 +123,8 @@ QUANTITIES = {
     "prior_kl": Meaning("L_T = KL(q(x_T | x_0) || p(x_T)), 2020 eq. 5", NEGATIVE, NO_SCALE),
     "distortion": Meaning("L_0, 2020 section 4.3", NEGATIVE, GREY_LEVELS),
     "rmse": Meaning("root of the mean squared error of x_0-hat"),
+    "sliced_distance": Meaning("root of the mean squared Wasserstein-2 distance of projections on random lines", better=LOWER),
+    "sampling_evaluations": Meaning("looks at the network that one batch of samples takes", better=LOWER),
     "patch_distance": Meaning("root of the Frechet distance per dimension between Gaussians of patches", better=LOWER),
     "neighbour_distance": Meaning("root mean squared distance from the nearest training image"),
     "seen_share": Meaning("share of samples nearer to a training image than to as many test images; 1/2 by chance"),
