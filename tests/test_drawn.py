@@ -13,6 +13,7 @@ from dpm.data.mixtures import GaussianMixture, MixtureDenoiser
 from dpm.decoders import Network
 from dpm.errors import UserError
 from dpm.evaluators.drawn import Drawn, settings
+from dpm.figures.points import samples
 from dpm.predictions.papers import X0
 from dpm.processes.gaussian import GaussianDiffusion
 from dpm.reverse.gaussian import GaussianReverse
@@ -112,3 +113,11 @@ def test_every_sampler_of_the_group_draws(name: str, trained: Path) -> None:
         assert arrays["samples"].shape == (20, 1)
     assert f"sampler={name}" in str(run.record)
     assert configs.build(run.config, "evaluators")["drawn"].sets == 5
+
+
+@pytest.mark.parametrize("dimensions", [1, 2, 5])
+def test_points_have_a_figure(dimensions: int) -> None:
+    (axes,) = samples({"samples": np.random.default_rng(0).normal(size=(50, dimensions))}).axes
+    assert axes.get_xlabel()
+    assert len(axes.patches) == (60 if dimensions == 1 else 0)
+    assert len(axes.collections) == (0 if dimensions == 1 else 1)
