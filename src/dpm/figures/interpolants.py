@@ -15,12 +15,14 @@ def noises(arrays: Arrays) -> Figure:
     left, right = figure.subplots(1, 2)
     for k, eps in enumerate(arrays["noise"]):
         label = f"ε = {eps:g}" if eps else "flow, ε = 0"
-        left.stairs(arrays["histograms"][k], arrays["edges"], color=f"C{k}")
+        left.stairs(arrays["histograms"][k], arrays["edges"], color=f"C{k}", label=label)
         right.loglog(arrays["waves"], arrays["divergence"][k], "osD^"[k % 4] + "-", color=f"C{k}", markersize=4, label=label)
     left.plot(arrays["x"], arrays["density"], color="0.15", linewidth=1)
-    left.set(xlim=(-4, 3.5), xlabel="x", ylabel="density at the end", title="line: exact")
+    left.set(
+        xlim=(-4, 3.5), ylim=(0, 1.45 * arrays["density"].max()), xlabel="x", ylabel="density at the end", title="line: exact"
+    )
     right.set_xticks(arrays["waves"], [f"{k:.0f}" for k in arrays["waves"]])
     right.minorticks_off()
     right.set(xlabel="wave number k of the error", ylabel="KL(exact || model) (nats)")
-    right.legend(loc="lower left")
+    left.legend(loc="upper left", ncols=2)
     return figure

@@ -19,9 +19,9 @@ def flow(reverse: GaussianReverse, x: Tensor, evaluations: int) -> Tensor:
 
 
 def implicit(reverse: GaussianReverse, x: Tensor, evaluations: int) -> Tensor:
-    """DDIM without noise, on times spread evenly over the chain."""
+    """DDIM without noise, on whole times spread evenly over the chain, T of them at most."""
     times = np.linspace(reverse.process.schedule.end, 0, evaluations + 1).round().astype(int).tolist()
-    return deque(ddim(reverse, x, times), maxlen=1).pop()
+    return deque(ddim(reverse, x, dict.fromkeys(times)), maxlen=1).pop()
 
 
 def consistency(reverse: GaussianReverse, x: Tensor, evaluations: int) -> Tensor:
