@@ -51,7 +51,8 @@ from dpm.networks.plain_mlp import PlainMLP
 from dpm.objectives.consistency import Consistency, OneStep, levels
 from dpm.objectives.matching import Matching
 from dpm.objectives.rounds import InRounds
-from dpm.oracles.consistency import distilled, exact, flow, trained
+from dpm.oracles import consistency
+from dpm.oracles.consistency import distilled, flow, trained
 from dpm.oracles.interpolants import InterpolatedMixtures
 from dpm.paths import rectified, trigonometric
 from dpm.predictions.papers import X0
@@ -326,8 +327,8 @@ grid = levels(2e-3, 80.0, 18)
     distilled(one, grid, euler),
     distilled(one, grid, heun),
 )
-print(f"slopes: flow {float(exact(one, 2e-3, x, 80.0)[-1] / x[-1]):.6e}, Euler {float(by_euler[-1] / x[-1]):.6e}")
-check("slope of the exact map", float(exact(one, 2e-3, x, 80.0)[-1] / x[-1]) / 6.249928e-3 - 1, 1e-6)
+print(f"slopes: flow {float(consistency.exact(one, 2e-3, x, 80.0)[-1] / x[-1]):.6e}, Euler {float(by_euler[-1] / x[-1]):.6e}")
+check("slope of the exact map", float(consistency.exact(one, 2e-3, x, 80.0)[-1] / x[-1]) / 6.249928e-3 - 1, 1e-6)
 check("training against Euler's distillation, one Gaussian", (by_training - by_euler).abs().max(), 1e-6)
 
 # %% [markdown]
@@ -336,7 +337,7 @@ check("training against Euler's distillation, one Gaussian", (by_training - by_e
 # %%
 x, by_training = trained(two, grid)
 _, by_euler = distilled(two, grid, euler)
-truth = exact(two, 2e-3, x, 80.0)
+truth = consistency.exact(two, 2e-3, x, 80.0)
 weights = torch.exp(-(x / x.max() * 6).square() / 2)
 weights /= weights.sum()
 
@@ -411,7 +412,7 @@ for level in (0.01, 0.5, 20.0):
 
 # %%
 x = 80.0 * torch.linspace(-3, 3, 101, dtype=torch.float64)[:, None]
-truth = exact(two, 2e-3, x, 80.0)
+truth = consistency.exact(two, 2e-3, x, 80.0)
 for solver, order in ((euler, 1), (heun, 2)):
     ends = [deque(solver(flow(two), x, karras(80.0, 2e-3, n + 1)[:-1]), maxlen=1).pop() for n in (70, 140)]
     coarse, fine = (float((end - truth).square().mean()) ** 0.5 for end in ends)

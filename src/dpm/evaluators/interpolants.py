@@ -4,6 +4,7 @@ Albergo, Boffi, Vanden-Eijnden 2023, arXiv 2303.08797. With the drift b + eps s 
 of the interpolant (eq. 2.33); eps = 0 is the flow.
 """
 
+import copy
 import math
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -51,6 +52,7 @@ class Marginals:
 
     @torch.no_grad()
     def __call__(self, reverse: Transport, data: TwoEnds, x_0: Tensor, seed: int) -> Evaluation:
+        reverse = copy.deepcopy(reverse).cpu()  # where quadrature is
         exact, (first, last) = known(reverse.process, data), self.span
         rows = [Measurement("transport_residual", residual(exact), 0.0, TIMES, "1", {}, recipe={})]
         ends = data.sample(self.n, seeds.generator(seed, seeds.SAMPLING))
