@@ -136,6 +136,7 @@ DONE_WITH = {  # a trained experiment
     "likelihoods": ("ho_2020/cifar10_bound", "T=30"),
     "likelihoods_of_points": ("sohl_dickstein_2015/swiss_roll_mlp",),
     "causal": ("sohl_dickstein_2015/dead_leaves",),
+    "mnist_implicit": ("ho_2020/mnist", "T=30"),
     "drawn": ("ho_2020/cifar10_bound", "T=30"),
 }
 

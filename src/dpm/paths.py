@@ -29,6 +29,10 @@ class Trigonometric(Schedule):
     def forward(self, t: Tensor) -> tuple[Tensor, Tensor]:
         return (math.pi / 2 * t).cos(), (math.pi / 2 * t).sin()
 
+    def rates(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        alpha, sigma = self(t)
+        return -math.pi / 2 * sigma, math.pi / 2 * alpha
+
     def time(self, noise: Tensor) -> Tensor:
         return 2 / math.pi * noise.atan()
 

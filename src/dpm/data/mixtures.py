@@ -64,12 +64,12 @@ class GaussianMixture(Synthetic):
 
     def denoised(self, x: Tensor, alpha: Coefficient, sigma: Coefficient) -> Tensor:
         """E[x_0 | x], (B, d)."""
-        shares, means, _ = self._given_components(x, alpha, sigma)
+        shares, means, _ = self.posterior_components(x, alpha, sigma)
         return torch.einsum("bk,bki->bi", shares, means)
 
     def posterior_covariance(self, x: Tensor, alpha: Coefficient, sigma: Coefficient) -> tuple[Tensor, Tensor]:
         """E[x_0 | x], (B, d), and Cov[x_0 | x], (B, d, d): law of total covariance over the components."""
-        shares, means, left = self._given_components(x, alpha, sigma)
+        shares, means, left = self.posterior_components(x, alpha, sigma)
         mean = torch.einsum("bk,bki->bi", shares, means)
         within = torch.einsum("bk,kij,bkj,klj->bil", shares, self.axes, left, self.axes)
         between = torch.einsum("bk,bki,bkl->bil", shares, means - mean[:, None], means - mean[:, None])
@@ -87,7 +87,7 @@ class GaussianMixture(Synthetic):
         weights = (self.weights.log() + seen.log_prob(y)).softmax(0)  # type: ignore[no-untyped-call]
         return GaussianMixture(weights, means, (covariances + covariances.mT) / 2)
 
-    def _given_components(self, x: Tensor, alpha: Coefficient, sigma: Coefficient) -> tuple[Tensor, Tensor, Tensor]:
+    def posterior_components(self, x: Tensor, alpha: Coefficient, sigma: Coefficient) -> tuple[Tensor, Tensor, Tensor]:
         """P(k | x), (B, K); E[x_0 | x, k], and the variances of x_0 given x and k in the axes of k, (B, K, d)."""
         log_joint, z, variance = self._components(x, alpha, sigma)
         a, s2 = _coefficients(x, alpha, sigma)
