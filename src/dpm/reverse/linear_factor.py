@@ -6,7 +6,8 @@ from torch.distributions import Distribution, MultivariateNormal
 
 from dpm.errors import UserError
 from dpm.observations import Matrix, Observation
-from dpm.reverse.conditioned import Likelihood, moments
+from dpm.reverse import Reverse
+from dpm.reverse.conditioned import Conditioned, Likelihood, moments
 
 
 class LinearFactor(Likelihood):
@@ -24,6 +25,11 @@ class LinearFactor(Likelihood):
         mean = p.mean + (gain @ self.observation.residual(p.mean)[..., None])[..., 0]
         left = prior - gain @ A @ prior
         return MultivariateNormal(mean, (left + left.mT) / 2, validate_args=False)
+
+
+def multiplied(reverse: Reverse, observation: Observation) -> Conditioned:
+    """p(x_s | x_t) r(x_s) / Z."""
+    return Conditioned(reverse, LinearFactor(observation))
 
 
 def covariance(p: Distribution) -> Tensor:
