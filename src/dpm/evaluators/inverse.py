@@ -20,9 +20,8 @@ from dpm.predictions.papers import X0
 from dpm.processes.gaussian import GaussianDiffusion
 from dpm.reverse import Reverse
 from dpm.reverse.gaussian import GaussianReverse
-from dpm.reverse.guided import Guided
 from dpm.samplers.ancestral import ancestral, grid
-from dpm.samplers.twisted import twisted
+from dpm.samplers.mcgdiff import mcgdiff
 from dpm.study.records import Measurement
 from dpm.variances import FixedSmall
 
@@ -43,19 +42,20 @@ class OnePass(PosteriorSampler):
     def __call__(self, reverse: Any, A: Matrix, y: Tensor, noise: float, n: int, times: Sequence[float]) -> Tensor:
         process: Reverse = self.wrap(reverse, Observation(A, y.repeat_interleave(n, 0), noise))
         x_T = torch.randn(len(y) * n, A.A.shape[1], dtype=y.dtype)
-        return last(ancestral(process, x_T, times, self.sweeps)).reshape(len(y), n, -1)
+        x: Tensor = last(ancestral(process, x_T, times, self.sweeps))
+        return x.reshape(len(y), n, -1)
 
 
 class Filtered(PosteriorSampler):
     """n of the `particles` times as many particles of a filter, one filter for each observation."""
 
-    def __init__(self, wrap: Callable[[Any, Observation], Guided], particles: int) -> None:
-        self.wrap, self.particles = wrap, particles
+    def __init__(self, particles: int) -> None:
+        self.particles = particles
 
     def __call__(self, reverse: Any, A: Matrix, y: Tensor, noise: float, n: int, times: Sequence[float]) -> Tensor:
         def of(one: Tensor) -> Tensor:
             x_T = torch.randn(n * self.particles, A.A.shape[1], dtype=y.dtype)
-            x: Tensor = last(twisted(self.wrap(reverse, Observation(A, one[None], noise)), x_T, times)).x
+            x: Tensor = last(mcgdiff(reverse, Observation(A, one[None], noise), x_T, times)).x
             return x[torch.randperm(len(x))[:n]]
 
         return torch.stack([of(one) for one in y])
@@ -64,10 +64,10 @@ class Filtered(PosteriorSampler):
 class Ranked:
     """Total variation of the weights of modes, sliced W1 and cost of each method, in each number of `dimensions`.
 
-    y = x_1 + x_2 / 2 + n = 4 on `mixture(d)`. By the exact x_0-hat, and in the data's own dimensions by the network's. Rows
-    `posterior` are exact samples, the floor, and `exact_score` the reverse process of the posterior. Then, with the exact x_0-hat in
-    the data's dimensions, `observations` drawn with their x_0: the share of x_0 within the central 90 % of 19 samples of
-    each posterior (first coordinate). Arrays: `<method>_ranks`, and `<method>_samples` (500, d), `posterior_samples`.
+    y = x_1 + x_2 / 2 + n = 4 on `mixture(d)`, as many samples as `counts` says. By the exact x_0-hat, and in the data's own
+    dimensions by the network's. Rows `posterior` are exact samples, the floor, and `exact_score` the reverse process of the
+    posterior itself. Then, by the exact x_0-hat of the data, `observations` drawn with their x_0: the share of x_0 within the
+    central 90 % of 19 samples of each posterior (first coordinate). Arrays: `<method>_ranks`, `<method>_samples` (500, 2).
     """
 
     NOISE, Y, SAMPLES = 1.0, 4.0, 19
@@ -76,21 +76,23 @@ class Ranked:
         self,
         mixture: Callable[[int], GaussianMixture],
         dimensions: Sequence[int],
+        counts: Sequence[int],
         methods: Mapping[str, PosteriorSampler],
         steps: int,
-        n: int,
         observations: int,
     ) -> None:
-        if n < 2 or not dimensions or observations < 0:
-            raise UserError(f"ranked: two samples at least, in some dimensions, got {n=}, {dimensions=}, {observations=}")
-        self.mixture, self.dimensions, self.methods = mixture, list(dimensions), methods
-        self.steps, self.n, self.observations = steps, n, observations
+        if len(dimensions) > len(counts) or min(counts) < 2 or observations < 0:
+            raise UserError(
+                f"ranked: for each of the dimensions two samples at least, got {dimensions=}, {counts=}, {observations=}"
+            )
+        self.mixture, self.methods, self.steps, self.observations = mixture, methods, steps, observations
+        self.counts = dict(zip(dimensions, counts, strict=False))
 
     @torch.no_grad()
     def __call__(self, reverse: GaussianReverse, data: GaussianMixture, x_0: Tensor, seed: int) -> Evaluation:
         rows: list[Measurement] = []
         arrays: dict[str, Array] = {}
-        for d in self.dimensions:
+        for d in self.counts:
             mixture = self.mixture(d)
             rows += self.distances(exact(reverse.process, mixture), mixture, seed, arrays, denoiser="exact")
         network = reverse.replacing(variance=FixedSmall(), decoder=Network())
@@ -101,23 +103,30 @@ class Ranked:
     def distances(
         self, reverse: GaussianReverse, mixture: GaussianMixture, seed: int, arrays: dict[str, Array], **about: Scalar
     ) -> list[Measurement]:
-        A, y, d = direction(mixture.dimensions), torch.tensor([[self.Y]], dtype=torch.float64), mixture.dimensions
+        d = mixture.dimensions
+        A, y, n = direction(d), torch.tensor([[self.Y]], dtype=torch.float64), self.counts[d]
         posterior, times = mixture.given(A.A, y[0], self.NOISE), grid(len(reverse.process.schedule), self.steps)
-        truth, floor = (posterior.sample(self.n, seeds.generator(seed, seeds.EVALUATION, k)) for k in (0, 1))
+        truth, floor = (posterior.sample(n, seeds.generator(seed, seeds.EVALUATION, k)) for k in (0, 1))
         u = ot.sliced.get_random_projections(d, 50, seed=seed)
-        protocol = {"dimensions": d, "sampling_steps": len(times) - 1, "seed": seed, **about}
+        protocol: dict[str, Scalar] = {"dimensions": d, "sampling_steps": len(times) - 1, "seed": seed, **about}
         rows = []
 
         def row(method: str, x: Tensor, calls: float) -> None:
             said: dict[str, Scalar] = {**protocol, "method": method}
-            error = float((shares(mixture, x) - posterior.weights).abs().sum() / 2)
-            distance = float(ot.sliced_wasserstein_distance(x.numpy(), truth.numpy(), projections=u, p=1))
-            for quantity, value, unit in (
-                ("mode_error", error, "1"),
-                ("sliced_distance", distance, "1"),
-                ("sampling_evaluations", calls, "evaluations"),
+
+            def error(x: Tensor) -> float:
+                return float((shares(mixture, x) - posterior.weights).abs().sum() / 2)
+
+            def distance(x: Tensor) -> float:
+                return float(ot.sliced_wasserstein_distance(x.numpy(), truth.numpy(), projections=u, p=1))
+
+            for quantity, value, spread, unit in (
+                ("mode_error", error(x), of_parts(error, x), "1"),
+                ("sliced_distance", distance(x), of_parts(distance, x), "1"),
+                ("sampling_evaluations", calls, 0.0, "evaluations"),
             ):
-                rows.append(Measurement(quantity, value, None, len(x), unit, said, recipe={} if about["denoiser"] == "exact" else None))
+                of_network: dict[str, Scalar] | None = None if about["denoiser"] == "network" else {}
+                rows.append(Measurement(quantity, value, spread, len(x), unit, said, recipe=of_network))
             arrays.update({f"{method}_samples": x[:500].float().numpy()} if d == 2 else {})
 
         row("posterior", floor, 0)
@@ -125,8 +134,8 @@ class Ranked:
         for number, (name, method) in enumerate(methods.items()):
             seeds.seed_everything(seed, seeds.SAMPLING, d, number)
             calls = Calls(reverse)
-            x = method(reverse, A, y, self.NOISE, self.n, times)[0]
-            row(name, x, calls.stop() / self.n)
+            x = method(reverse, A, y, self.NOISE, n, times)[0]
+            row(name, x, calls.stop() / n)
         return rows
 
     def coverage(
@@ -141,7 +150,7 @@ class Ranked:
             samples = method(reverse, A, y, self.NOISE, self.SAMPLES, times)
             rank = (samples[..., 0] < x[:, None, 0]).sum(1)
             inside = float(((rank > 0) & (rank < self.SAMPLES)).double().mean())
-            protocol = {"method": name, "sampling_steps": len(times) - 1, "denoiser": "exact", "dimensions": data.dimensions}
+            protocol: dict[str, Scalar] = {"method": name, "sampling_steps": self.steps, "denoiser": "exact"}
             error = max(inside * (1 - inside) / len(x), 1 / len(x) ** 2) ** 0.5
             rows.append(Measurement("coverage", inside, error, len(x), "1", {**protocol, "level": 0.9}, recipe={}))
             arrays[f"{name}_ranks"] = rank.numpy().astype(np.uint8)
@@ -176,6 +185,11 @@ def exact(process: GaussianDiffusion, mixture: GaussianMixture) -> GaussianRever
 def shares(mixture: GaussianMixture, x: Tensor) -> Tensor:
     """The share of x that is nearest to each mode, (K,)."""
     return torch.bincount(torch.cdist(x, mixture.means).argmin(1), minlength=len(mixture.means)) / len(x)
+
+
+def of_parts(statistic: Callable[[Tensor], float], x: Tensor) -> float:
+    """The standard error of a statistic of samples: its spread over five parts of them, over sqrt 5."""
+    return float(np.std([statistic(x[k::5]) for k in range(5)], ddof=1)) / 5**0.5
 
 
 def last(chain: Any) -> Any:

@@ -150,6 +150,15 @@ QUANTITIES = {
     "path_divergence": Meaning(
         "KL of the paths of data and model: excess of denoising error over SNR", NEGATIVE, NO_SCALE, LOWER
     ),
+    "posterior_divergence": Meaning("KL of a sampler's output and the exact posterior", NEGATIVE, NO_SCALE, LOWER),
+    "mode_error": Meaning("total variation of the shares of modes from their exact posterior weights", better=LOWER),
+    "sliced_distance": Meaning("W1 from exact posterior samples, mean over 50 directions", better=LOWER),
+    "max_sliced_distance": Meaning("W2 from exact samples, largest of 100 random directions", better=LOWER),
+    "sample_deviation": Meaning("standard deviation of the first coordinate of samples"),
+    "order_share": Meaning("share of comparisons that come out in the source's order", better=HIGHER),
+    "coverage": Meaning("share of truths within the central credible interval of their posterior's samples"),
+    "sampling_evaluations": Meaning("network evaluations for each sample", better=LOWER),
+    "psnr": Meaning("10 log10 of 255^2 over the mean squared error in grey levels", better=HIGHER),
     "setting": Meaning("a number of the recipe, set and not measured"),
 }
 
@@ -161,7 +170,7 @@ _PLAIN = {
     name: (Measure(name), NOTHING)
     for name in (
         *("1", "grey levels", "parameters", "steps", "steps/s", "examples", "epochs", "layers", "units", "pixels"),
-        *("seconds", "hours", "evaluations"),
+        *("seconds", "hours", "evaluations", "dB"),
     )
 }
 UNITS = _INFORMATION | _PLAIN

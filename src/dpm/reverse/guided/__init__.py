@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, MultivariateNormal
 
-from dpm.observations import Observation, norm2
+from dpm.observations import Observation
 from dpm.processes import per_example
 from dpm.processes.gaussian import GaussianDiffusion, normal
 from dpm.reverse import Reverse
@@ -32,11 +32,10 @@ class Denoising(Protocol):
 
 
 class Look(NamedTuple):
-    """What is seen from x_t: x_0-hat, how the observation moves it, and log N(y; A x_0-hat, R_t) up to a constant, (B,)."""
+    """What is seen from x_t: x_0-hat, and how the observation moves it."""
 
     x_0: Tensor
     shift: Tensor
-    log_twist: Tensor
 
 
 class Guided(Reverse, ABC):
@@ -70,9 +69,7 @@ class Guided(Reverse, ABC):
             return scale * product
 
         residual = self.observation.residual(x_0.detach())
-        weighed = self.solved(residual, covariance, t)
-        shift = covariance(self.observation.operator.adjoint(weighed))
-        return Look(x_0.detach(), shift, -norm2(residual, weighed).flatten() / 2)
+        return Look(x_0.detach(), covariance(self.observation.operator.adjoint(self.solved(residual, covariance, t))))
 
     def predicted(self, x_t: Tensor, t: Tensor) -> Tensor:
         """x_0-hat given y as well."""
