@@ -55,8 +55,8 @@ class StoredBenchmark:
     """Max-sliced W2 (100 random directions) of n samples from 10 n exact ones, for each instance (A, y, noise), d_x = 8.
 
     999 betas that fall from 0.02 to 1e-4, 100 steps, eta = 0.6, zeta = 1 of the squared norm over the norm. Rows: exact samples
-    (`posterior`), the prior's, DPS as coded and with the right coefficients, and `particles` (eta = 1); without an observation the two
-    samplers' distance from the prior and their standard deviation in x_1.
+    (`posterior`), the prior's, DPS as coded and with the right coefficients, and `particles` (eta = 1); with no observation the
+    two samplers' distance from the prior and their standard deviation in x_1.
     """
 
     ETA, ZETA, STEPS = 0.6, 2.0, 100  # the gradient of a squared norm over the norm is twice that of the norm

@@ -26,7 +26,7 @@ class LinearFactor(Likelihood):
         """A draw of p(x) r(x) / Z from one of p, corrected by what it says of y: for singular covariances too."""
         x: Tensor = p.sample()
         e = torch.randn(len(x), len(self.R), dtype=x.dtype, device=x.device) @ torch.linalg.cholesky(self.R).mT
-        return x + (self._gain(p) @ (self.y - x @ self.A.mT - e)[..., None])[..., 0]
+        return x.add((self._gain(p) @ (self.y - x @ self.A.mT - e)[..., None])[..., 0])
 
     def _gain(self, p: Distribution) -> Tensor:
         """K of the mean mu + K (y - A mu), (B or 1, d, m)."""

@@ -158,6 +158,7 @@ QUANTITIES = {
     "order_share": Meaning("share of comparisons that come out in the source's order", better=HIGHER),
     "coverage": Meaning("share of truths within the central credible interval of their posterior's samples"),
     "sampling_evaluations": Meaning("network evaluations for each sample", better=LOWER),
+    "spread_ratio": Meaning("deviation of an image's samples over the error of their mean; 1 for posterior samples"),
     "psnr": Meaning("10 log10 of 255^2 over the mean squared error in grey levels", better=HIGHER),
     "setting": Meaning("a number of the recipe, set and not measured"),
 }
