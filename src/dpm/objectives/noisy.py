@@ -17,7 +17,7 @@ class FromNoisy:
 
     whose minimum is at x_0-hat = E[x_0 | x_t] = (v^2 E[y | x_t] - noise^2 u) / (v^2 - noise^2) (Tweedie, twice). An error of
     E[y | x_t] comes back v^2 / (v^2 - noise^2) times as large. Below the noise it says nothing; with
-    `consistency` w > 0, w (x_0-hat(x_s) - x_0-hat(x_t)) (x_0-hat(x_s') - x_0-hat(x_t)) for two draws of the model's step asks for
+    `consistency` w > 0, w (x_0-hat(x_s) - x_0-hat(x_t)) (x_0-hat(x_s') - x_0-hat(x_t)) for two draws of one step asks for
     E[x_0-hat(x_s) | x_t] = x_0-hat(x_t), a martingale; x_t is where the model's own chain takes a noisy example from the noise
     level, in steps of a grid of 16. Shape (B,), t uniform on the chain's steps above the noise.
     """
