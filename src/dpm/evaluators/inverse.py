@@ -65,8 +65,8 @@ class Ranked:
     """Total variation of the weights of modes, sliced W1 and cost of each method, in each number of `dimensions`.
 
     y = x_1 + x_2 / 2 + n = 4 on `mixture(d)`, as many samples as `counts` says, by the exact x_0-hat. Rows `posterior` are
-    exact samples, the floor, and `exact_score` the reverse process of the posterior itself. With `observations` also by the network's
-    x_0-hat, on its data; and by the exact one for that many x_0 with a y each: the share of x_0 within the central 90 % of 19
+    exact samples, the floor, and `exact_score` the reverse process of the posterior itself. With `observations` also by the
+    network's x_0-hat, on its data; and by the exact one for that many x_0 with a y each: the share of x_0 within the central 90 % of 19
     samples of each posterior (first coordinate). Arrays: `<method>_ranks`, `<method>_samples` (500, 2).
     """
 
@@ -94,7 +94,8 @@ class Ranked:
         arrays: dict[str, Array] = {}
         for d in self.counts:
             mixture = self.mixture(d)
-            rows += self.distances(
+            kept = arrays if self.observations else {}
+            rows += self.distances(exact(reverse.process, mixture), mixture, seed, kept, denoiser="exact")
                 exact(reverse.process, mixture), mixture, seed, arrays if self.observations else {}, denoiser="exact"
             )
         if self.observations:
