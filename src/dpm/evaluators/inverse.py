@@ -66,8 +66,8 @@ class Ranked:
 
     y = x_1 + x_2 / 2 + n = 4 on `mixture(d)`, as many samples as `counts` says, by the exact x_0-hat. Rows `posterior` are
     exact samples, the floor, and `exact_score` the reverse process of the posterior itself. With `observations` also by the
-    network's x_0-hat, on its data; and by the exact one for that many x_0 with a y each: the share of x_0 within the central 90 % of 19
-    samples of each posterior (first coordinate). Arrays: `<method>_ranks`, `<method>_samples` (500, 2).
+    network's x_0-hat, on its data; and by the exact one for that many x_0 with a y each: the share of x_0 within the
+    central 90 % of 19 samples of each posterior (first coordinate). Arrays: `<method>_ranks`, `<method>_samples` (500, 2).
     """
 
     NOISE, Y, SAMPLES = 1.0, 4.0, 19
@@ -96,8 +96,6 @@ class Ranked:
             mixture = self.mixture(d)
             kept = arrays if self.observations else {}
             rows += self.distances(exact(reverse.process, mixture), mixture, seed, kept, denoiser="exact")
-                exact(reverse.process, mixture), mixture, seed, arrays if self.observations else {}, denoiser="exact"
-            )
         if self.observations:
             network = reverse.replacing(variance=FixedSmall(), decoder=Network())
             rows += self.distances(network, data, seed, {}, denoiser="network")
