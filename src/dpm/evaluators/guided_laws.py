@@ -1,5 +1,6 @@
 """Guided samplers with a Gaussian prior: how far the exact law of each output is from the posterior; nothing is sampled."""
 
+import copy
 from collections.abc import Sequence
 
 import numpy as np
@@ -26,7 +27,8 @@ class GuidedLaws:
 
     def __call__(self, reverse: GaussianReverse, data: object, x_0: Tensor, seed: int) -> Evaluation:
         S, A = (torch.tensor(rows, dtype=torch.float64) for rows in ([[1.0, 0.8], [0.8, 1.0]], [[1.0, 0.0]]))
-        problem, T = GaussianProblem(reverse.process, S, A, 1.5 * A[0, :1], 0.5), len(reverse.process.schedule)
+        process, T = copy.deepcopy(reverse.process).cpu(), len(reverse.process.schedule)
+        problem = GaussianProblem(process, S, A, 1.5 * A[0, :1], 0.5)
         rows = []
 
         def row(value: float, steps: int, method: str, sweeps: int) -> None:

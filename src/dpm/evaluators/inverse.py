@@ -1,5 +1,6 @@
 """Samplers of p(x_0 | y) for mixtures observed linearly, ranked by their distance from the exact posterior."""
 
+import copy
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
@@ -90,6 +91,7 @@ class Ranked:
 
     @torch.no_grad()
     def __call__(self, reverse: GaussianReverse, data: GaussianMixture, x_0: Tensor, seed: int) -> Evaluation:
+        reverse = copy.deepcopy(reverse).cpu()  # where the mixtures are
         rows: list[Measurement] = []
         arrays: dict[str, Array] = {}
         for d in self.counts:

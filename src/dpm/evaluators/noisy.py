@@ -1,5 +1,6 @@
 """What was learned from noisy examples of a Gaussian: the law of the samples, and errors of x_0-hat."""
 
+import copy
 import math
 
 import numpy as np
@@ -28,6 +29,7 @@ class LearnedLaw:
 
     @torch.no_grad()
     def __call__(self, reverse: GaussianReverse, data: Noisy, x_0: Tensor, seed: int) -> Evaluation:
+        reverse, x_0 = copy.deepcopy(reverse).cpu(), x_0.cpu()  # where the mixture is
         schedule, clean = reverse.process.schedule, data.clean
         level = self.least * data.noise
         end = int(float(schedule.time(torch.tensor(level, dtype=torch.float64)))) + 1

@@ -56,11 +56,11 @@ class Restored:
             repeated = Observation(A, seen.y.repeat_interleave(self.draws, 0), self.noise)
             for name, method in self.methods.items():
                 seeds.seed_everything(seed, seeds.SAMPLING, number)
-                x_T = torch.randn(len(x) * self.draws, *x.shape[1:], dtype=x.dtype)
+                x_T = torch.randn(len(x) * self.draws, *x.shape[1:], dtype=x.dtype, device=x.device)
                 samples = last(ancestral(method(free, repeated), x_T, times)).clamp(-1, 1).unflatten(0, (-1, self.draws))
                 rows += self.measured(samples, x, {"task": task, "method": name, "sampling_steps": len(times) - 1})
                 arrays[f"{task}_{name}"] = levels(grey(samples[:4, 0]))
-                arrays[f"{task}_{name}_spread"] = (127.5 * samples[:4].std(1)).round().byte().numpy()
+                arrays[f"{task}_{name}_spread"] = (127.5 * samples[:4].std(1)).round().byte().cpu().numpy()
         return Evaluation(tuple(rows), arrays)
 
     def measured(self, samples: Tensor, x: Tensor, about: dict[str, Scalar]) -> list[Measurement]:
@@ -78,7 +78,7 @@ class Restored:
 
 def mean_square(x: Tensor) -> Array:
     """Of each image, (n,)."""
-    values: Array = x.square().flatten(1).mean(1).double().numpy()
+    values: Array = x.square().flatten(1).mean(1).double().cpu().numpy()
     return values
 
 
