@@ -103,7 +103,7 @@ def test_the_learned_law_of_an_exact_denoiser_is_the_clean_one() -> None:
     model = GaussianReverse(PROCESS, MixtureDenoiser(CLEAN, PROCESS.schedule), X0(), FixedLarge(), Network())
     found = LearnedLaw(4000, 100, 1.1)(model, Noisy(CLEAN, NOISE), CLEAN.held_out(200), 0)
     above, end = found.measurements
-    assert above.protocol["at"] == "above the noise"
+    assert above.protocol["at"] == "above_the_noise"
     assert above.value < 0.005
     assert end.value < 0.02
     assert max(found.arrays["error"]) < 1e-12

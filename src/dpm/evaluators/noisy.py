@@ -42,7 +42,7 @@ class LearnedLaw:
                 alpha, sigma = schedule(torch.tensor(t))
                 mean, C = alpha * clean.means[0], alpha**2 * clean.covariances[0] + sigma**2 * torch.eye(clean.dimensions)
                 off = [divergence(mean, C, part) for part in (x, *(x[k::5] for k in range(5)))]
-                protocol: dict[str, Scalar] = {"at": "end" if t == 0 else "above the noise", "chain_steps": len(times) - 1}
+                protocol: dict[str, Scalar] = {"at": "end" if t == 0 else "above_the_noise", "chain_steps": len(times) - 1}
                 error = float(np.std(off[1:], ddof=1)) / 5**0.5
                 rows.append(Measurement("posterior_divergence", off[0], error, self.n, "nats", protocol))
         levels = np.geomspace(0.1, 5, 25)
