@@ -26,6 +26,7 @@ from dpm.samplers.mcgdiff import mcgdiff
 from dpm.study.records import Measurement
 from dpm.variances import FixedSmall
 
+FAR = 1e3  # beyond any mode: a chain that has diverged, and is counted
 Wrap = Callable[[Any, Observation], Any]
 
 
@@ -68,7 +69,8 @@ class Ranked:
     y = x_1 + x_2 / 2 + n = 4 on `mixture(d)`, as many samples as `counts` says, by the exact x_0-hat. Rows `posterior` are
     exact samples, the floor, and `exact_score` the reverse process of the posterior itself. With `observations` also by the
     network's x_0-hat, on its data; and by the exact one for that many x_0 with a y each: the share of x_0 within the
-    central 90 % of 19 samples of each posterior (first coordinate). Arrays: `<method>_ranks`, `<method>_samples` (500, 2).
+    central 90 % of 19 samples of each posterior (first coordinate). Samples that diverge are counted, and left out; a
+    method that loses half of them has no distance. Arrays: `<method>_ranks`, `<method>_samples` (500, 2).
     """
 
     NOISE, Y, SAMPLES = 1.0, 4.0, 19
@@ -139,7 +141,11 @@ class Ranked:
             seeds.seed_everything(seed, seeds.SAMPLING, d, number)
             calls = Calls(reverse)
             x = method(reverse, A, y, self.NOISE, n, times)[0]
-            row(name, x, calls.stop() / n)
+            finite = x[(x.abs() < FAR).all(1)]
+            said = {**protocol, "method": name}
+            rows.append(Measurement("diverged_share", 1 - len(finite) / n, 0.0, n, "1", said, recipe={}))
+            if len(finite) >= n / 2:
+                row(name, finite, calls.stop() / n)
         return rows
 
     def coverage(

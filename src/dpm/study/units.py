@@ -156,6 +156,7 @@ QUANTITIES = {
     "max_sliced_distance": Meaning("W2 from exact samples, largest of 100 random directions", better=LOWER),
     "sample_deviation": Meaning("standard deviation of the first coordinate of samples"),
     "order_share": Meaning("share of comparisons that come out in the source's order", better=HIGHER),
+    "diverged_share": Meaning("share of samples that are no finite point near the data", better=LOWER),
     "coverage": Meaning("share of truths within the central credible interval of their posterior's samples"),
     "sampling_evaluations": Meaning("network evaluations for each sample", better=LOWER),
     "spread_ratio": Meaning("deviation of an image's samples over the error of their mean; 1 for posterior samples"),
