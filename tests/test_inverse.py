@@ -49,9 +49,9 @@ def test_ranked_measures_what_it_says() -> None:
     by = {"denoiser": "exact"}
     assert value("mode_error", method="posterior", **by) < 0.06 < 0.3 < value("mode_error", method="tmpd", **by)
     assert value("mode_error", method="particles", **by) < 0.15
-    assert value("sliced_distance", method="posterior", **by) < value("sliced_distance", method="tmpd", **by)
-    assert value("sampling_evaluations", method="tmpd", **by) == 80  # x_0-hat for the step, and for its gradient
-    assert value("sampling_evaluations", method="particles", **by) == 160  # four particles for one sample, without gradients
+    assert value("posterior_distance", method="posterior", **by) < value("posterior_distance", method="tmpd", **by)
+    assert value("evaluations_per_sample", method="tmpd", **by) == 80  # x_0-hat for the step, and for its gradient
+    assert value("evaluations_per_sample", method="particles", **by) == 160  # four particles for one sample, without gradients
     same = value("mode_error", method="tmpd", denoiser="network")
     assert same == pytest.approx(value("mode_error", method="tmpd", **by), abs=0.1)
     assert 0 <= value("coverage", method="tmpd") <= 1

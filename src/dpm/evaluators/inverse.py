@@ -128,8 +128,8 @@ class Ranked:
 
             for quantity, value, spread, unit in (
                 ("mode_error", error(x), of_parts(error, x), "1"),
-                ("sliced_distance", distance(x), of_parts(distance, x), "1"),
-                ("sampling_evaluations", calls, 0.0, "evaluations"),
+                ("posterior_distance", distance(x), of_parts(distance, x), "1"),
+                ("evaluations_per_sample", calls, 0.0, "evaluations"),
             ):
                 of_network: dict[str, Scalar] | None = None if about["denoiser"] == "network" else {}
                 rows.append(Measurement(quantity, value, spread, len(x), unit, said, recipe=of_network))
