@@ -137,6 +137,7 @@ DONE_WITH = {  # a trained experiment
     "likelihoods_of_points": ("sohl_dickstein_2015/swiss_roll_mlp",),
     "causal": ("sohl_dickstein_2015/dead_leaves",),
     "mnist_implicit": ("ho_2020/mnist", "T=30"),
+    "restored": ("ho_2020/mnist", "T=30"),
     "drawn": ("ho_2020/cifar10_bound", "T=30"),
 }
 
@@ -166,7 +167,10 @@ SMALL_CHAIN = {  # where every term is looked at, again and again
     **{f"sohl_dickstein_2015/{name}": ["T=10"] for name in ("textures", "bark", "cifar10", "cifar10_published", "mnist")},
     **{f"ho_2020/{name}": ["T=8"] for name in ("cifar10_bound", "cifar10_bound_shares", "cifar10_simple")},
 }
-ON_CPU = {"song_2021/mixture"}  # its evaluators take a copy of the network there, which the pretended device cannot give
+ON_CPU = {  # their evaluators take a copy of the network there, which the pretended device cannot give
+    *("song_2021/mixture", "cardoso_2024/grid_of_modes"),
+    *("daras_2024/naive", "daras_2024/corrected", "daras_2024/consistent"),
+}
 OF_NO_NETWORK = {"oracles"}  # about other chains, made on the CPU from their schedules: minutes, and nothing on the device
 MAY_WAIT = {  # for numbers of the device during a training step, besides the loss and the norm of its gradient
     *("__init__.py", "bound.py"),  # of reverse, and the bound: is s = 0 in this batch?

@@ -160,6 +160,17 @@ QUANTITIES = {
     "marginal_divergence": Meaning("KL of the exact law at the end from the model's", NEGATIVE, NO_SCALE, LOWER),
     "bound_ratio": Meaning("such a divergence over its bound by the error of the drift", better=LOWER),
     "regression_loss": Meaning("mean loss of a regression, per coordinate", better=LOWER),
+    "posterior_divergence": Meaning("KL of a sampler's output and the exact law", NEGATIVE, NO_SCALE, LOWER),
+    "mode_error": Meaning("total variation of the shares of modes from their exact posterior weights", better=LOWER),
+    "posterior_distance": Meaning("W1 from exact posterior samples, mean over 50 directions", better=LOWER),
+    "max_sliced_distance": Meaning("W2 from exact samples, largest of 100 random directions", better=LOWER),
+    "sample_deviation": Meaning("standard deviation of the first coordinate of samples"),
+    "order_share": Meaning("share of comparisons that come out in the source's order", better=HIGHER),
+    "diverged_share": Meaning("share of samples that are no finite point near the data", better=LOWER),
+    "coverage": Meaning("share of truths within the central credible interval of their posterior's samples"),
+    "evaluations_per_sample": Meaning("network evaluations for each sample", better=LOWER),
+    "spread_ratio": Meaning("deviation of an image's samples over the error of their mean; 1 for posterior samples"),
+    "psnr": Meaning("10 log10 of 255^2 over the mean squared error in grey levels", better=HIGHER),
     "wasserstein_distance": Meaning("W_2 between two samples: root of the least mean square of a pairing", better=LOWER),
     "wasserstein_floor": Meaning("W_2 between two samples of the target: what a perfect model shows"),
     "path_energy": Meaning("E int |v|^2 dt of a flow", better=LOWER),
@@ -184,7 +195,7 @@ _PLAIN = {
     name: (Measure(name), NOTHING)
     for name in (
         *("1", "grey levels", "parameters", "steps", "steps/s", "examples", "epochs", "layers", "units", "pixels"),
-        *("seconds", "hours", "evaluations"),
+        *("seconds", "hours", "evaluations", "dB"),
     )
 }
 UNITS = _INFORMATION | _PLAIN
