@@ -65,6 +65,7 @@ class Direction:
 NATS, BITS = Measure("nats", 1.0), Measure("bits", math.log(2))
 EXAMPLE, PIXEL, DIM, NOTHING = Per("example", ""), Per("pixel", "/pixel"), Per("dimension", "/dim"), Per("nothing", "")
 SEQUENCE, PER_EXAMPLE = Per("example", "/sequence"), Per("example", "/example")
+STEP, SAMPLE = Per("pixel", "/step"), Per("pixel", "/sample")  # a position of a signal, with all of its channels
 LOG_LIKELIHOOD, NEGATIVE, UNSIGNED = Sign("log likelihood", 1), Sign("negative log likelihood", -1), Sign("", 0)
 UNIT_VARIANCE, UNIT_INTERVAL, GREY_LEVELS = Scale("unit variance"), Scale("[0, 1]"), Scale("grey levels 0..255")
 NO_SCALE = Scale("")
@@ -155,7 +156,7 @@ QUANTITIES = {
 
 _INFORMATION = {
     measure.name + per.spelling: (measure, per)
-    for measure, per in product((NATS, BITS), (EXAMPLE, SEQUENCE, PER_EXAMPLE, PIXEL, DIM))
+    for measure, per in product((NATS, BITS), (EXAMPLE, SEQUENCE, PER_EXAMPLE, PIXEL, STEP, SAMPLE, DIM))
 }
 _PLAIN = {
     name: (Measure(name), NOTHING)
