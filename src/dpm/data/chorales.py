@@ -1,7 +1,7 @@
-"""Bach's chorales as piano rolls, 88 keys x quarter steps: read at run time from the corpus of music21, or from the benchmark's JSON.
+"""Bach's chorales as piano rolls, 88 keys x quarter steps: read at run time from music21's corpus or the benchmark's JSON.
 
-A step holds the notes that sound at its beginning: held and repeated notes are not told apart, and two voices on one key are one bit.
-No score is kept with the project; what was read is cached in the data folder. The encodings of music21's corpus carry their own notices.
+A step holds the notes that sound at its beginning: held and repeated notes are not told apart, two voices on one key are one
+bit. No score is kept with the project (the encodings carry their own notices); what was read is cached in the data folder.
 """
 
 import json
@@ -60,8 +60,8 @@ def roll(voices: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
 class Corpus:
     """The chorales of music21's corpus that have exactly four parts, each transposed by its analysed key: the tonic to C.
 
-    The transposition is the nearest of -6..+5 semitones; `files` reads only the first of them, for trials. Settings of one melody
-    stay together: groups in a fixed random order are train until `shares[0]` of the chorales are reached, then valid, then test.
+    The transposition is the nearest of -6..+5 semitones; `files` reads only the first of them, for trials. Settings of one
+    melody stay together: groups in a fixed random order are train up to the first share of the chorales, valid to the second.
     """
 
     name = "Bach chorales (music21)"
@@ -121,7 +121,7 @@ def by_melody(chorales: Iterable[Chorale], shares: tuple[float, float]) -> Split
     order = np.random.default_rng(0).permutation(len(groups))
     members, count = list(groups.values()), sum(map(len, groups.values()))
     splits: dict[str, list[Chorale]] = {"train": [], "valid": [], "test": []}
-    for seen, group in enumerate(order):
+    for group in order:
         done = sum(map(len, splits.values())) / count
         splits["train" if done < shares[0] else "valid" if done < shares[1] else "test"] += members[group]
     return splits

@@ -16,7 +16,7 @@ from dpm.times import Times, Uniform
 
 @torch.no_grad()
 def bounds(reverse: Reverse, x_0: Tensor, edges: Edges, times: Times, draws: int, batch_size: int, seed: int) -> Tensor:
-    """L of each example in nats, (n,): one term / q(t) in each of `draws` strata of q, at a time and a draw of its own. Unbiased."""
+    """L of each example in nats, (n,), unbiased: one term / q(t) in each of `draws` strata of q, each at a draw of its own."""
     q = times.masses(reverse, edges.first).to(x_0.device)
     q = q / q.sum()
     total = edges.prior(reverse, x_0) + (edges.reconstruction(reverse, x_0) if edges.first == 2 else 0)

@@ -9,12 +9,12 @@ from dpm.reverse.binomial import BinomialReverse
 class ResidualBinomialReverse(BinomialReverse):
     """logit p(x_0,i = 1 | x_t) = logit P(x_0,i = 1 | x_t,i) + network: an output of zero is the model of independent bits.
 
-    The first part is Bayes' rule for one bit whose prior is the base rate. It grows without limit as t -> 0, where the bit says all
-    there is to know, so that the network need not.
+    The first part is Bayes' rule for one bit whose prior is the base rate. It grows without limit as t -> 0, where the bit says
+    all there is to know, so that the network need not.
     """
 
     def logit(self, x_t: Tensor, t: Tensor) -> Tensor:
-        return bit_logit(self.process, x_t, t) + self.network(x_t, t)
+        return bit_logit(self.process, x_t, t) + super().logit(x_t, t)
 
 
 def bit_logit(process: BinomialDiffusion, x_t: Tensor, t: Tensor) -> Tensor:
