@@ -177,7 +177,11 @@ class Chorales:
         return {**facts_of(self.source), "split": "test", "window": self.window}  # type: ignore[arg-type]
 
     def batch(self, size: int, seed: int, step: int) -> Tensor:
-        chosen = torch.randint(len(self.starts), (size,), generator=seeds.generator(seed, seeds.TRAINING, step))
+        return self.drawn(size, seeds.generator(seed, seeds.TRAINING, step))
+
+    def drawn(self, size: int, generator: torch.Generator) -> Tensor:
+        """Windows at random, anywhere in the training chorales."""
+        chosen = torch.randint(len(self.starts), (size,), generator=generator)
         windows = [self.rolls[i][:, s : s + self.window] for i, s in self.starts[chosen].tolist()]
         return torch.from_numpy(np.stack(windows)).float()
 
