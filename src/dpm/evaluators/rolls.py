@@ -1,4 +1,4 @@
-"""Piano rolls: the bound beside exact models on the same windows, samples, and the harmony that 2015's factor finds for a melody."""
+"""Piano rolls: the bound beside exact models on the same windows; samples; the harmony that 2015's factor gives a melody."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -57,19 +57,18 @@ class AgainstExact:
         longest = data.windows("test", self.windows[-1])
         found: list[Measurement] = []
         for w in self.windows:
-            found += self.measurements(
-                reverse, data.windows("test", w), len, {"window": w, "steps_scored": "all windows"}, seed
-            )
+            x = data.windows("test", w)
+            found += self.measurements(reverse, x, len(x), {"window": w, "scored": "all windows"}, seed)
         for w in self.windows[:-1]:
-            about: dict[str, Scalar] = {"window": w, "steps_scored": "those of the longest windows"}
-            found += self.measurements(reverse, pieces(longest, w), lambda x: len(longest), about, seed)
+            x = pieces(longest, w)
+            found += self.measurements(reverse, x, len(longest), {"window": w, "scored": "the longest windows"}, seed)
         return Evaluation(tuple(found))
 
-    def measurements(self, reverse: Reverse, x: Tensor, count: Any, about: dict[str, Scalar], seed: int) -> list[Measurement]:
+    def measurements(self, reverse: Reverse, x: Tensor, groups: int, about: dict[str, Scalar], seed: int) -> list[Measurement]:
         """Means over examples, or over the longer windows that they are pieces of."""
 
         def grouped(values: Tensor) -> Tensor:
-            return values.view(count(x), -1).mean(1)
+            return values.view(groups, -1).mean(1)
 
         of_bound: dict[str, Scalar] = {**about, "terms": "sampled", "draws": self.bound.draws, "outputs": JOINT}
         L = grouped(self.bound.of(reverse, x, seed))
@@ -91,8 +90,8 @@ class AgainstExact:
 class Music:
     """Samples, and windows of the test set whose soprano is given and whose other voices are drawn (2015, section 2.5).
 
-    r(x) = 1 where the soprano's key is on and no higher one: d = 1 and 0, and 1/2 for the keys below (Table App.1). `valid_share`
-    is the share of steps whose pitch classes sound together somewhere in the training chorales.
+    r(x) = 1 where the soprano's key is on and no higher one: d = 1 and 0, and 1/2 for the keys below (Table App.1).
+    `valid_share` is the share of steps whose pitch classes sound together somewhere in the training chorales.
     """
 
     def __init__(self, n: int, steps: int) -> None:
