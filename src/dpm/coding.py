@@ -219,6 +219,10 @@ class Code:
         """Random words that the stack starts with: more than are ever taken off it."""
         return 64 + self.together * math.prod(self.shape)
 
+    def symbols(self, x_0: Tensor) -> "np.ndarray[Any, Any]":
+        """Grey levels or bits of examples, uint8."""
+        return self.alphabets[0][1].symbols(x_0).numpy().astype(np.uint8)
+
     def encode(self, x_0: Tensor) -> Stack:
         stack = Stack(self.start)
         with reproducible():

@@ -73,12 +73,7 @@ def decoded(path: Path, reverse: Reverse, weights: bytes) -> Tensor:
 
 
 def fingerprint(code: Code, x_0: Tensor) -> str:
-    return sha256(symbols(code, x_0).tobytes())
-
-
-def symbols(code: Code, x_0: Tensor) -> "np.ndarray[Any, Any]":
-    """Grey levels or bits, uint8."""
-    return code.alphabets[0][1].symbols(x_0).numpy().astype(np.uint8)
+    return sha256(code.symbols(x_0).tobytes())
 
 
 def compress(run: Run, options: Mapping[str, Any], overrides: Sequence[str]) -> str:
@@ -115,7 +110,7 @@ def decompress(run: Run, path: Path, out: Path) -> str:
     reverse, _, weights = prepared(run)
     x_0 = decoded(path, reverse, weights)
     header, _ = unpacked(path)
-    array = symbols(Code(reverse, header["grid"], tuple(header["shape"])), x_0)
+    array = Code(reverse, header["grid"], tuple(header["shape"])).symbols(x_0)
     with out.open("wb") as file:
         np.save(file, array)
     return f"{out}: {array.dtype} {array.shape}, as they were coded; all bits that were taken are back"
