@@ -1,6 +1,7 @@
 """A Gaussian model of images in closed form: the best linear denoiser of the data, as a baseline and a control variate."""
 
 import copy
+import math
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -100,6 +101,11 @@ class GaussianImages(CosineBasis):
     def image(self, c: Tensor) -> Tensor:
         """mean + A^T c, (B, C, H, W)."""
         return self.mean.to(c.dtype) + self.synthesised(c)
+
+    def log_density(self, x_0: Tensor) -> Tensor:
+        """log N(x_0; mean, A^T diag(variances) A), (B,), nats."""
+        c = self.coefficients(x_0)
+        return -((c.square() / self.variances + (2 * math.pi * self.variances).log()) / 2).flatten(1).sum(1)
 
     def posterior_mean(self, q: GaussianDiffusion, x_t: Tensor, t: Tensor) -> Tensor:
         """E[x_0 | x_t], the best linear denoiser, (B, C, H, W)."""

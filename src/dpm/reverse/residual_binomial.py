@@ -5,6 +5,8 @@ from torch import Tensor
 from dpm.processes.binomial import BinomialDiffusion
 from dpm.reverse.binomial import BinomialReverse
 
+MOST = 15.0  # a probability of 1 - 3e-7: in float32 more would round to 1, and a surprise cost infinitely many nats
+
 
 class ResidualBinomialReverse(BinomialReverse):
     """logit p(x_0,i = 1 | x_t) = logit P(x_0,i = 1 | x_t,i) + network: an output of zero is the model of independent bits.
@@ -14,7 +16,7 @@ class ResidualBinomialReverse(BinomialReverse):
     """
 
     def logit(self, x_t: Tensor, t: Tensor) -> Tensor:
-        return bit_logit(self.process, x_t, t) + super().logit(x_t, t)
+        return (bit_logit(self.process, x_t, t) + super().logit(x_t, t)).clamp(-MOST, MOST)
 
 
 def bit_logit(process: BinomialDiffusion, x_t: Tensor, t: Tensor) -> Tensor:
