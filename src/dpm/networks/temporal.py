@@ -29,7 +29,7 @@ class TemporalBlock(nn.Module):
 class Temporal(nn.Module):
     """Blocks of dilated convolutions between two of one tap; the output starts at zero. Every channel sees every other.
 
-    The time enters as sines of noise_level(t) pi k, k = 1..times, with noise_level = t / T.
+    The time enters as sines and cosines of pi k t / T, k = 1..times.
     """
 
     def __init__(
