@@ -80,7 +80,7 @@ def test_the_bound_of_the_best_linear_denoiser_is_the_gaussian_row() -> None:
     torch.manual_seed(0)
     for L in (bound(oracle(20), x, decoder_edges).total, bounds(oracle(20), x, decoder_edges, Uniform(), 10, 1000, 0)):
         error = (L + exact(x)) / AR.length
-        assert abs(float(error.mean())) < 4 * float(error.std()) / 3000**0.5 < 0.1
+        assert abs(float(error.mean())) < 4 * float(error.std()) / 3000**0.5 < 0.4
 
 
 def test_cosines_of_one_dimension_are_those_of_a_row() -> None:
@@ -89,7 +89,7 @@ def test_cosines_of_one_dimension_are_those_of_a_row() -> None:
     signal, row = GaussianImages(1, AR.length), GaussianImages(1, 1, AR.length)
     signal.fit(x)
     row.fit(x[:, :, None])
-    assert torch.equal(signal.variances, row.variances[:, 0])
+    assert torch.allclose(signal.variances, row.variances[:, 0])
     for name in ("posterior_mean", "whitened"):
         assert torch.allclose(getattr(signal, name)(q, x, t), getattr(row, name)(q, x[:, :, None], t)[:, :, 0])
     assert torch.allclose(signal.image(signal.coefficients(x)), x)
