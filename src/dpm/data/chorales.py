@@ -215,9 +215,9 @@ def midi_file(x: Tensor, path: Path) -> None:
     """A roll (88, steps) as a MIDI file: one chord a quarter."""
     from music21 import chord, note, stream
 
-    score = stream.Stream()
+    score: Any = stream.Stream()
     for step in x.T:
         keys = (step.nonzero().flatten() + LOWEST).tolist()
         sound = chord.Chord(keys, quarterLength=1.0) if keys else note.Rest(quarterLength=1.0)
-        score.append(sound)  # type: ignore[no-untyped-call]
-    score.write("midi", path)  # type: ignore[no-untyped-call]
+        score.append(sound)
+    score.write("midi", path)
