@@ -152,8 +152,8 @@ def test_exact_models_learn_what_there_is() -> None:
         return float(model.nll(x).detach().mean()) / h
 
     assert found(IndependentNotes()) == pytest.approx(4, abs=0.01)
-    assert found(LogisticNotes(2, 1, False, 1000, penalty=0.0)) == pytest.approx(2, abs=0.2)
-    assert found(LogisticNotes(2, 1, True, 1000, penalty=0.0)) == pytest.approx(1, abs=0.2)
+    assert found(LogisticNotes(2, 1, False, 1000, penalty=0.0)) == pytest.approx(2, abs=0.4)
+    assert found(LogisticNotes(2, 1, True, 1000, penalty=0.0)) == pytest.approx(1, abs=0.4)
 
 
 def test_pieces_are_the_same_steps_in_order() -> None:
