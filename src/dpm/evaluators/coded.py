@@ -65,7 +65,7 @@ class Coded:
             Measurement("length_ratio", stack.bits * NATS_PER_BIT / float(L.sum()), None, len(x), "1", about),
             Measurement("decoded_share", float(right.mean()), None, len(x), "1", about),
             Measurement("restored", float(again.as_at_start), None, len(x), "1", about),
-            Measurement("duration", round(seconds, 1), None, len(x), "seconds", {**about, "of": "encoding and decoding"}),
+            Measurement("duration", round(seconds, 1), None, len(x), "seconds", {**about, "of": "both"}),
         ]
         return Evaluation(tuple(found))
 

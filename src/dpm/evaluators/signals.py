@@ -51,10 +51,10 @@ class AgainstGaussian:
 
         found = [
             measured("nll_bound", L, unit, about),
-            replace(measured("nll", exact, unit, of("Gaussian of the window")), recipe=of("Gaussian of the window")),
-            replace(measured("nll_bound", linear, unit, of("linear denoiser")), recipe=of("linear denoiser")),
+            replace(measured("nll", exact, unit, of("Gaussian")), recipe=of("Gaussian")),
+            replace(measured("nll_bound", linear, unit, of("linear_denoiser")), recipe=of("linear_denoiser")),
             measured("nll_excess", L - exact, unit, {**about, "against": "Gaussian"}),
-            measured("nll_excess", linear - exact, unit, {"against": "Gaussian", "of": "linear denoiser"}),
+            measured("nll_excess", linear - exact, unit, {"against": "Gaussian", "of": "linear_denoiser"}),
             *(self.autoregression(data, order) for order in self.orders),
         ]
         seeds.seed_everything(seed, seeds.SAMPLING)

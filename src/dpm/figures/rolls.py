@@ -47,7 +47,7 @@ def against_exact(records: Sequence[Record]) -> Figure:
     longest = max(int(m.protocol["window"]) for m in measurements)
 
     def same_steps(m: Measurement) -> bool:
-        return m.protocol["scored"] == "the longest windows" or m.protocol["window"] == longest
+        return m.protocol["scored"] == "longest" or m.protocol["window"] == longest
 
     drawn: list[tuple[str | None, str]] = [*MODELS.items(), (None, "diffusion, bound")]
     for number, (name, label) in enumerate(drawn):
@@ -62,7 +62,7 @@ def against_exact(records: Sequence[Record]) -> Figure:
     left.legend(fontsize="x-small")
     for number, name in enumerate(MODELS):
         own = [m for m in measurements if m.quantity == "nll_excess" and m.protocol["against"] == name]
-        own = [m for m in own if m.protocol["scored"] == "all windows"]
+        own = [m for m in own if m.protocol["scored"] == "all"]
         x = np.arange(len(own)) + 0.12 * (number - 1.5)
         right.errorbar(x, [m.value for m in own], [2 * (m.stderr or 0) for m in own], fmt="os^D"[number], color=f"C{number}")
     right.axhline(0, color="0.4", linewidth=1)
