@@ -1,5 +1,6 @@
 """Examples as a file: written by bits back, read again, and measured beside the bound and beside ordinary coders."""
 
+import copy
 import io
 import math
 import time
@@ -46,7 +47,8 @@ class Coded:
 
     @torch.no_grad()
     def __call__(self, reverse: Reverse, data: Data, x_0: Tensor, seed: int) -> Evaluation:
-        x, grid = x_0[: self.n], self.grid(len(reverse.process.schedule))[::-1]
+        reverse = copy.deepcopy(reverse).cpu() if isinstance(reverse, torch.nn.Module) else reverse  # where the coder is
+        x, grid = x_0[: self.n].cpu(), self.grid(len(reverse.process.schedule))[::-1]
         code, start = Code(reverse, grid, tuple(x.shape[1:]), self.together), time.monotonic()
         stack = code.encode(x)
         words, under = stack.words()

@@ -54,10 +54,10 @@ class AgainstExact:
     def __call__(self, reverse: Reverse, data: Chorales, x_0: Tensor, seed: int) -> Evaluation:
         for model in self.models.values():
             model.fit(data.training(), data.drawn, seed)
-        longest = data.windows("test", self.windows[-1])
+        longest = data.windows("test", self.windows[-1]).to(x_0)
         found: list[Measurement] = []
         for w in self.windows:
-            x = data.windows("test", w)
+            x = data.windows("test", w).to(x_0)
             found += self.measurements(reverse, x, len(x), {"window": w, "scored": "all"}, seed)
         for w in self.windows[:-1]:
             x = pieces(longest, w)
@@ -68,7 +68,7 @@ class AgainstExact:
         """Means over examples, or over the longer windows that they are pieces of."""
 
         def grouped(values: Tensor) -> Tensor:
-            return values.view(groups, -1).mean(1)
+            return values.cpu().view(groups, -1).mean(1)
 
         of_bound: dict[str, Scalar] = {**about, "terms": "sampled", "draws": self.bound.draws, "outputs": JOINT}
         L = grouped(self.bound.of(reverse, x, seed))
@@ -78,7 +78,7 @@ class AgainstExact:
             found.append(measured("nll_bound", fixed, self.unit, {**of_bound, "edges": self.fixed.name}))
         for name, model in self.models.items():
             with torch.no_grad():
-                nll = grouped(model.nll(x) / nats_per_unit(self.unit, x))
+                nll = grouped(model.nll(x.cpu()) / nats_per_unit(self.unit, x))
             recipe: dict[str, Scalar] = {"model": name, "outputs": JOINT if model.lower else GIVEN_PAST}
             found.append(replace(measured("nll", nll, self.unit, {**about, **recipe}), recipe=recipe))
             against: dict[str, Scalar] = {**about, "edges": self.bound.edges.name, "against": name}
@@ -99,13 +99,13 @@ class Music:
     @torch.no_grad()
     def __call__(self, reverse: Reverse, data: Chorales, x_0: Tensor, seed: int) -> Evaluation:
         voices = data.voices("test", data.window)[:: max(1, len(x_0) // self.n)][: self.n]
-        given = torch.from_numpy(roll_windows(voices)).double()
+        given = torch.from_numpy(roll_windows(voices)).to(x_0)
         seeds.seed_everything(seed, seeds.SAMPLING)
         free = sample(reverse, reverse.process.prior(given).sample(), self.steps)
-        conditioned = Conditioned(reverse, BitFactor(factor(voices)))
+        conditioned = Conditioned(reverse, BitFactor(factor(voices).to(x_0)))
         harmonised = sample(conditioned, conditioned.prior(given).sample(), self.steps)
         known = chords(data.training())
-        found = {"samples": free, "harmonised": harmonised, "test": given}
+        found = {name: x.cpu() for name, x in (("samples", free), ("harmonised", harmonised), ("test", given))}
         shares = [self.share(name, x, known) for name, x in found.items()]
         return Evaluation(tuple(shares), {f"rolls_{name}": x.numpy().astype(np.uint8) for name, x in found.items()})
 

@@ -36,7 +36,7 @@ class AgainstGaussian:
 
     @torch.no_grad()
     def __call__(self, reverse: GaussianReverse, data: Recording, x_0: Tensor, seed: int) -> Evaluation:
-        model = GaussianSignals(data.window)
+        model = GaussianSignals(data.window).to(x_0.device)
         model.fit(data.training())
         unit, scale, grey = self.bound.unit, nats_per_unit(self.bound.unit, x_0), math.log2(data.std)
         exact = -model.log_density(x_0) / scale + grey
@@ -65,7 +65,9 @@ class AgainstGaussian:
             "spectrum_test": spectrum(x_0),
             "spectrum_training": spectrum(data.training()),
         }
-        return Evaluation(tuple(found), {**arrays, "shown": torch.cat([x_0[:4], drawn[:4]])[:, 0].numpy().astype(np.float32)})
+        return Evaluation(
+            tuple(found), {**arrays, "shown": torch.cat([x_0[:4], drawn[:4]])[:, 0].cpu().numpy().astype(np.float32)}
+        )
 
     @staticmethod
     def autoregression(data: Recording, order: int) -> Measurement:
@@ -88,6 +90,6 @@ class AgainstGaussian:
 
 def spectrum(x: Tensor) -> "np.ndarray[Any, Any]":
     """E |sum_j x_j exp(-2 pi i f j)|^2 / L at the frequencies 0, 1 / L, ..., 1 / 2, of windows (n, 1, L)."""
-    power = torch.fft.rfft(x[:, 0].double()).abs().square() / x.shape[2]
+    power = torch.fft.rfft(x[:, 0].cpu().double()).abs().square() / x.shape[2]
     mean: np.ndarray[Any, Any] = power.mean(0).numpy().astype(np.float32)
     return mean
