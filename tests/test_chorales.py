@@ -15,7 +15,7 @@ from dpm.bound import decoder_edges
 from dpm.data.chorales import Benchmark, Chorale, Chorales, Corpus, by_melody, midi_file, roll, voices_of
 from dpm.decoders import Network
 from dpm.errors import UserError
-from dpm.evaluators.drawn import bounds
+from dpm.evaluators.per_example import bounds
 from dpm.evaluators.rolls import Exact, chords_of, factor, pieces
 from dpm.processes.binomial import BinomialDiffusion
 from dpm.reverse.conditioned import BitFactor, Conditioned

@@ -15,7 +15,7 @@ from dpm.bound import bound, decoder_edges
 from dpm.data.signals import Autoregressive, Recording
 from dpm.decoders import Network
 from dpm.errors import UserError
-from dpm.evaluators.drawn import DrawnBound, bounds
+from dpm.evaluators.per_example import DrawnBound, bounds
 from dpm.evaluators.signals import spectrum
 from dpm.networks.temporal import Temporal
 from dpm.oracles.linear import LinearOracle

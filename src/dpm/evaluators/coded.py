@@ -19,7 +19,7 @@ from dpm.coding import Code, Stack
 from dpm.data import Data
 from dpm.evaluators import Evaluation
 from dpm.evaluators.bound import NATS_PER_BIT, nats_per_unit
-from dpm.evaluators.drawn import measured
+from dpm.evaluators.per_example import measured
 from dpm.facts import Scalar
 from dpm.reverse import Reverse
 from dpm.study.records import Measurement

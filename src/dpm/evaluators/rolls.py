@@ -14,7 +14,7 @@ from dpm.bound import Edges
 from dpm.data.chorales import KEYS, LOWEST, SILENT, Chorales, roll_windows
 from dpm.evaluators import Evaluation
 from dpm.evaluators.bound import nats_per_unit
-from dpm.evaluators.drawn import DrawnBound, measured
+from dpm.evaluators.per_example import DrawnBound, measured
 from dpm.facts import Scalar
 from dpm.reverse import Reverse
 from dpm.reverse.conditioned import BitFactor, Conditioned

@@ -15,7 +15,7 @@ from dpm.data.signals import Recording
 from dpm.decoders import Network
 from dpm.evaluators import Evaluation
 from dpm.evaluators.bound import nats_per_unit
-from dpm.evaluators.drawn import DrawnBound, measured
+from dpm.evaluators.per_example import DrawnBound, measured
 from dpm.facts import Scalar
 from dpm.oracles.linear import LinearOracle
 from dpm.reverse.gaussian import GaussianReverse
