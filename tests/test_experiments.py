@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from dpm.data import chorales, dead_leaves, files, textures
 from dpm.optimizers import QuasiNewton
-from dpm.runs import configs
+from dpm.runs import configs, precision
 from dpm.runs.evaluate import evaluate
 from dpm.runs.folder import BUILT, Run
 from dpm.runs.train import make_learner, train
@@ -32,7 +32,7 @@ from dpm.training import fit
 
 CONF = helpers.ROOT / "conf"
 EXPERIMENTS = sorted(str(path.relative_to(CONF / "experiment").with_suffix("")) for path in CONF.glob("experiment/**/*.yaml"))
-GROUPS = ("data", "network", "evaluators", "tracker")
+GROUPS = ("data", "network", "evaluators", "sampler", "tracker")
 OPTIONS = [(group, path.stem) for group in GROUPS for path in sorted((CONF / group).glob("*.yaml"))]
 SHIPPED = [
     *(
@@ -118,6 +118,7 @@ def test_an_experiment_trains_and_leaves_a_record(tmp_path: Path, experiment: st
     assert np.isfinite(done["value"])
     assert record == Record.load(verb.record)
     assert record.experiment == experiment
+    assert record.provenance.get("precision") == precision.used(verb.config) != precision.AUTO
     assert record.budget["steps"] == 2 + (run.plan.starts - 1) * run.plan.start_steps
     for m in record.measurements:
         assert np.isfinite([m.value, m.stderr]).all(), m
@@ -137,6 +138,7 @@ DONE_WITH = {  # a trained experiment
     "likelihoods": ("ho_2020/cifar10_bound", "T=30"),
     "likelihoods_of_points": ("sohl_dickstein_2015/swiss_roll_mlp",),
     "causal": ("sohl_dickstein_2015/dead_leaves",),
+    "drawn": ("ho_2020/cifar10_bound", "T=30"),
 }
 
 

@@ -22,7 +22,7 @@ from dpm.reverse.gaussian import GaussianReverse
 from dpm.samplers import ode
 from dpm.samplers.ancestral import grid
 from dpm.schedules import BetaSchedule, linear
-from dpm.trajectories import log_mean_exp, log_weights, transitions_in_the_limit
+from dpm.trajectories import gaussian_transitions, log_mean_exp, log_weights, transitions_in_the_limit
 from dpm.variances import Fixed, Variance
 
 S2 = 0.25
@@ -173,11 +173,29 @@ def test_the_limit_of_the_exact_chain_is_below_its_bound_and_above_the_truth() -
     torch.manual_seed(0)
     decoded = -p(x_1 := p.process.marginal(x_0, at(x_0, 1)).sample(), at(x_0, 0), at(x_0, 1)).log_prob(x_0)
     del x_1
-    total = decoder_edges.prior(p, x_0) + transitions_in_the_limit(p, x_0, 20) + decoded
+    total = decoder_edges.prior(p, x_0) + transitions_in_the_limit(p, x_0, 20)[0] + decoded
     error = total.std().item() / len(x_0) ** 0.5
     many = bound(p, x_0, decoder_edges).total.mean().item()
     assert total.mean().item() < many + 4 * error
     assert total.mean().item() > ENTROPY - 4 * error
+
+
+def test_the_gaussian_difference_has_the_same_mean_and_less_spread() -> None:
+    """In many dimensions |x_0|^2 / d is the variance, and the control variate is the integrand of the exact network."""
+    schedule, many = chain(100), GaussianData(200, 0.0, S2)
+    p, x_0 = process(schedule, Large(), 0.1), many.held_out(400)
+    torch.manual_seed(0)
+    plain, difference = transitions_in_the_limit(p, x_0, 2)
+    gap = plain - difference
+    assert abs(gap.mean().item()) < 4 * gap.std().item() / 20
+    assert difference.std().item() < 0.25 * plain.std().item()
+
+
+def test_the_gaussian_error_is_integrated_in_closed_form() -> None:
+    v, first, last = torch.tensor([0.3], dtype=torch.float64), 0.01, 100.0
+    u = torch.linspace(math.log(first), math.log(last), 20001, dtype=torch.float64)
+    expected = torch.trapezoid(7 * v / (v + (2 * u).exp()), u)
+    assert gaussian_transitions(v, 7, first, last).item() == pytest.approx(expected.item(), rel=1e-6)
 
 
 TWO = GaussianMixture([0.3, 0.7], [[-1.0, 0.0], [0.5, 0.2]], [[0.04, 0.09], [0.01, 0.04]])
@@ -214,7 +232,7 @@ def test_the_table_keeps_the_order_that_theory_asks_for() -> None:
     rows = {(m.protocol["estimator"], m.protocol.get("K")): m for m in table()}
     truth = float(TWO.log_density(TWO.held_out(300), 1.0, 0.0).mean()) / math.log(2)
     one, four, flow = rows["trajectories", 1], rows["trajectories", 4], rows["flow", None]
-    for m in (one, four, rows["limit", None], flow):
+    for m in (one, four, rows["limit", None], rows["information", None], flow):
         assert m.value < truth + 5 * m.stderr
     assert four.value > one.value
     assert rows["flow_and_back", None].value < 1e-4

@@ -369,7 +369,7 @@ EPSILON = "experiment=ho_2020/table2"
         (["threads=true"], "threads = true: give a whole number"),
         (["threads=100000000"], "threads = 100000000: give a whole number to 1,024 at most"),
         (["device=meta"], "device = meta: Tensor.item() cannot be called on meta tensors"),
-        (["precision=half"], "precision = half: give bfloat16 or float32"),
+        (["precision=half"], "precision = half: give auto or bfloat16 or float32"),
         (["keep=perhaps"], "keep = perhaps: give true or false"),
         (["weights=3"], "weights = 3: give text or null"),
         (["training.log_every=true"], "training.log_every = true: give a whole number"),

@@ -43,8 +43,8 @@ class Continuous(Steps):
     """Real t, uniform on (0, end) and stratified; s and t are the same moment, for regressions."""
 
     def draw(self, reverse: Reverse, x_0: Tensor, first: int) -> Draws:
-        end, u = reverse.process.schedule.end, torch.rand(1, dtype=torch.float64, device=x_0.device)
-        t = end * (torch.arange(len(x_0), device=x_0.device) + u) / len(x_0)
+        end = reverse.process.schedule.end
+        t = end * spread(len(x_0), x_0.device)
         return Draws(t, t, torch.full_like(t, end))
 
 
@@ -105,6 +105,11 @@ def with_uniform(masses: Tensor) -> Tensor:
     return 0.9 * masses / masses.sum() + 0.1 / len(masses)
 
 
+def spread(n: int, device: torch.device) -> Tensor:
+    """(k + u) / n, k = 0..n-1, with one uniform u for all: increasing, in float64."""
+    return (torch.arange(n, device=device) + torch.rand(1, dtype=torch.float64, device=device)) / n
+
+
 def stratified(masses: Tensor, n: int, first: int) -> tuple[Tensor, Tensor]:
     """n times t >= first, increasing, and 1 / q(t) for each, in float64; each t has the expected count n q(t).
 
@@ -112,6 +117,5 @@ def stratified(masses: Tensor, n: int, first: int) -> tuple[Tensor, Tensor]:
     random order, the mean of term_t / q(t) is unbiased for the sum of the terms over t.
     """
     total = masses.sum()
-    u = (torch.arange(n, device=masses.device) + torch.rand(1, device=masses.device, dtype=torch.float64)) / n
-    index = torch.searchsorted(masses.cumsum(0), u * total, right=True).clamp(max=len(masses) - 1)
+    index = torch.searchsorted(masses.cumsum(0), spread(n, masses.device) * total, right=True).clamp(max=len(masses) - 1)
     return first + index, total / masses[index]

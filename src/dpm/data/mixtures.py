@@ -39,9 +39,13 @@ class GaussianMixture(Synthetic):
         return {**super().facts, "components": len(self.weights), "dimensions": self.dimensions}
 
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
-        k = torch.multinomial(self.weights, n, replacement=True, generator=generator)
+        k = self.components(n, generator)
         noise = torch.randn(n, self.dimensions, generator=generator, dtype=torch.float64)
         return self.means[k] + torch.einsum("nij,nj->ni", self.axes[k], self.variances[k].sqrt() * noise)
+
+    def components(self, n: int, generator: torch.Generator) -> Tensor:
+        """Of each of n examples, (n,)."""
+        return torch.multinomial(self.weights, n, replacement=True, generator=generator)
 
     def log_density(self, x: Tensor, alpha: Coefficient, sigma: Coefficient) -> Tensor:
         """log q(x), (B,), in nats; alpha = 1, sigma = 0 is the data's own."""

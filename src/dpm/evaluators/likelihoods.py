@@ -33,7 +33,8 @@ class Likelihoods:
 
     `trajectories`, model = chain: the importance-weighted bound with K trajectories for every K of `groups`, on a grid of
     `chain_steps` steps; K = 1 is the bound. The deviation of log w over trajectories is `log_weight_deviation`.
-    `limit`, model = sde: infinitely many steps, by `levels` noise levels an example.
+    `limit`, model = sde: infinitely many steps, by `levels` noise levels an example; `information`, the same quantity by
+    the difference from a Gaussian's denoising error at the same draws.
     `flow`, model = flow: the probability flow from t = 1 on, and the last step of the chain, whose decoder knows the data's
     units: E_q[-log p(x_0 | x_1) - log p_flow(x_1) + log q(x_1 | x_0)]. `probes` = 0 takes the divergence by all axes.
     `dequantised_flow`, for images whose values lie `width` apart: the density of x_1 / alpha_1 at x_0 + u, u uniform on
@@ -81,13 +82,14 @@ class Likelihoods:
             rows.append(Measurement(quantity, float(array.mean()), standard_error(array), len(array), unit, protocol))
 
         steps = grid(len(model.process.schedule), self.chain_steps)
-        about: dict[str, Scalar] = {"steps": len(steps) - 1, "from": steps[0]}
+        about: dict[str, Scalar] = {"chain_steps": len(steps) - 1, "from": steps[0]}
         log_w = self.trajectories(model, x_0, steps, seed)
         for K in self.groups:
             row(self.quantity, -log_mean_exp(log_w, K) / signed, self.unit, "trajectories", "chain", K=K, **about)
         if log_w.shape[1] > 1:
             row("log_weight_deviation", log_w.std(1), "nats", "trajectories", "chain", **about)
-        row(self.quantity, self.limit(model, x_0, seed) / signed, self.unit, "limit", "sde", levels=self.levels)
+        for estimator, values in zip(("limit", "information"), self.limit(model, x_0, seed), strict=True):
+            row(self.quantity, values / signed, self.unit, estimator, "sde", levels=self.levels)
         flow, (start, again) = self.flow(model, x_0[: self.flow_on], self.solve, seed), self.round_trip(model, x_0, seed)
         row(self.quantity, flow / signed, self.unit, "flow", "flow", probes=self.probes)
         few = x_0[: self.again_on]
@@ -111,14 +113,14 @@ class Likelihoods:
         return torch.cat([log_weights(model, x, steps, max(self.groups)) for x in self.batches(few, seed, TRAJECTORIES)])
 
     def limit(self, model: GaussianReverse, x_0: Tensor, seed: int) -> Tensor:
-        """L_T + the transitions of infinitely many steps + L_0, (n,), nats."""
+        """L_T + the transitions of infinitely many steps + L_0, by both estimates, (2, n), nats."""
 
         def of(x: Tensor) -> Tensor:
             one = at(x, 1)
-            decoded = term(model, x, draw(model.process, x, one), one - 1, one)
-            return decoder_edges.prior(model, x) + transitions_in_the_limit(model, x, self.levels) + decoded
+            edges = decoder_edges.prior(model, x) + term(model, x, draw(model.process, x, one), one - 1, one)
+            return torch.stack(transitions_in_the_limit(model, x, self.levels)) + edges
 
-        return torch.cat([of(x) for x in self.batches(x_0, seed, LIMIT)])
+        return torch.cat([of(x) for x in self.batches(x_0, seed, LIMIT)], 1)
 
     def flow(self, model: GaussianReverse, x_0: Tensor, solve: Solve, seed: int) -> Tensor:
         """(n,), nats; the same draws of x_1 and of probes whatever the solver."""

@@ -49,7 +49,7 @@ class Truth:
         self.unit = unit
 
     def __call__(self, reverse: Reverse, data: KnownDensity, x_0: Tensor, seed: int) -> Evaluation:
-        values = (data.log_density(x_0, 1.0, 0.0) / NATS_PER_BIT).double().cpu().numpy()
+        values = (data.log_density(x_0.double().cpu(), 1.0, 0.0) / NATS_PER_BIT).numpy()
         exact = {"terms": "quadrature"}
         mean, error = float(values.mean()), standard_error(values)
         return Evaluation((Measurement("log_likelihood", mean, error, len(values), self.unit, exact),))

@@ -9,7 +9,12 @@ from dpm.errors import UserError
 from dpm.figures import WIDTH, styled
 from dpm.study.records import Measurement, Record
 
-NAMES = {"limit": "infinitely many steps", "flow": "probability flow", "dequantised_flow": "flow, dequantised"}
+NAMES = {
+    "limit": "infinitely many steps",
+    "information": "information-theoretic",
+    "flow": "probability flow",
+    "dequantised_flow": "flow, dequantised",
+}
 COLOURS = {"chain": "C0", "sde": "C1", "flow": "C2"}
 
 

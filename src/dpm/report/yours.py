@@ -28,6 +28,7 @@ AUTOMATIC = {  # figures of a new experiment: drawn where its arrays have the ke
         "Samples of q and of p, and the drift of the reverse mean, as in Figure 1 of 2015.",
     ),
     "dpm.figures.images.grid": ({"samples": 4}, "Samples of p."),
+    "dpm.figures.points.samples": ({"samples": 2}, "Samples of p."),
     "dpm.figures.sampled_terms.terms": (
         {"term_low": 1, "term_high": 1, "term_mean": 1, "term_stderr": 1},
         "The terms of the bound against t.",
@@ -110,8 +111,9 @@ def automatic(experiment: str, results: Results) -> Page:
         if all(key in arrays and arrays[key].ndim == axes for key, axes in needed.items())
     ]
     if "curve_step" in arrays:
-        options = {"unit": runs[0].record.headline.unit, "bound": "bound"}
-        caption = "The bound on validation examples during training."
+        headline = runs[0].record.headline
+        options = {"unit": headline.unit, "bound": headline.quantity.replace("_", " ")}
+        caption = "What validation measured during training."
         figures.append(FigureEntry("dpm.figures.curve.validated", ".png", caption, seeds=experiment, options=options))
     commands = (f"python experiments/{verb}.py {run.arguments}" for run in runs for verb in ("train", "evaluate"))
     return Page(experiment, experiment, {experiment: experiment}, {}, "", "\n".join(commands), figures=figures)

@@ -11,6 +11,7 @@ from dpm.facts import Scalar, named
 from dpm.reverse import facts_of
 from dpm.runs import configs
 from dpm.runs.folder import Run, curve
+from dpm.runs.precision import used
 from dpm.runs.rehearsal import require_memory
 from dpm.runs.stopping import deferred_signals, say
 from dpm.runs.weights import ABOUT, Loaded, load_weights, rounded
@@ -82,6 +83,8 @@ def recorded(
     origin = provenance(configs.essential(run.config), examples, weights)
     if arrays is not None:
         origin["arrays_sha256"] = sha256(arrays)
+    if precision := used(run.config):
+        origin["precision"] = precision
     kept = KEPT[run.config["keep"]] if run.about_training else f"those of {run.name}"
     return Record(
         *(run.config["recorded_as"], run.seed, run.config["tier"], trained),

@@ -26,7 +26,7 @@ from dpm.data import Data, refuse_lacking
 from dpm.errors import UserError
 from dpm.evaluators import Evaluation, Evaluator
 from dpm.reverse import ReverseStep
-from dpm.runs import configs
+from dpm.runs import configs, precision
 from dpm.runs.settings import Settings
 from dpm.stored import NUMBER, Kinds, read_arrays, read_json, read_rows
 from dpm.study.records import refuse_impossible, verified, write_atomically
@@ -35,7 +35,7 @@ from dpm.training import Plan
 CURVE = ("curve_step", "curve_K", "loss_step", "loss", "gradient_norm")
 MEASURED: dict[str, Kinds] = {"quantity": str, "value": NUMBER, "stderr": NUMBER, "unit": str}  # by a validation
 BUILT = ("data", "reverse", "objective", "optimizer", "scheduler", "validation", "evaluators", "tracker")
-OF_EVALUATION = ("examples=", "sizes.")  # names the folder of a record, and not that of the training
+OF_EVALUATION = ("examples=", "sizes.", "sampler=", "sampler.")  # names the folder of a record, and not that of the training
 NAMED_ELSEWHERE = ("experiment", "seed")  # in a folder's path
 
 
@@ -82,6 +82,7 @@ class Run:
         self.plan = Plan(**self.config["training"])
         self.trained = variant([o for o in overrides if not o.lstrip("+~").startswith(OF_EVALUATION)], self.config)
         self.folder = self._place("outputs", self.name, self.trained)
+        self.config = precision.settled(self.config, self.folder / "config.json")
         self.record = self._place("results", self.config["recorded_as"], self.variant).with_suffix(".json")
 
     def _place(self, root: str, name: str, variant: str) -> Path:

@@ -26,7 +26,7 @@ class Settings:
     seed: int
     device: str
     threads: int
-    precision: Literal["bfloat16", "float32"]
+    precision: Literal["auto", "bfloat16", "float32"]
     tf32: bool
     fused: bool
     examples: int

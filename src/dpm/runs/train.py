@@ -91,7 +91,7 @@ def _lead(run: Run, learner: Learner, data: Any, objective: Any) -> dict[str, An
             _follow(run, learner, data, objective, validation, losses, metrics, mirror)
             if metrics.last.get("validated") != run.plan.steps:
                 _validate(learner, validation, metrics, mirror)
-            mirror.image("validation", draw_curve(run, metrics.last["unit"]))
+            mirror.image("validation", draw_curve(run, metrics.last["quantity"], metrics.last["unit"]))
         finally:
             mirror.finish()
         last = {key: metrics.last[key] for key in ("quantity", "value", "stderr", "unit")}
@@ -182,13 +182,13 @@ def _validate(learner: Learner, validation: Validate, metrics: Metrics, mirror: 
     say(f"step {learner.step}: {m.quantity} {m.value:.4g} ± {m.stderr:.2g} {m.unit} (validation, n = {m.n})")
 
 
-def draw_curve(run: Run, unit: str) -> Path:
-    """curve.png in the run's folder: the validated bound against the training step."""
+def draw_curve(run: Run, quantity: str, unit: str) -> Path:
+    """curve.png in the run's folder: what is validated against the training step."""
     from dpm.figures import render
     from dpm.figures.curve import validated
 
     path = run.folder / "curve.png"
-    write_atomically(path, render(validated([curve(run)], unit, "bound")))
+    write_atomically(path, render(validated([curve(run)], unit, quantity.replace("_", " "))))
     return path
 
 

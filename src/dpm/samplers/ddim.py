@@ -16,6 +16,7 @@ from dpm.processes.gaussian import GaussianDiffusion, normal
 from dpm.reverse import Reverse
 from dpm.reverse.gaussian import GaussianReverse
 from dpm.samplers.ancestral import ancestral
+from dpm.samplers.ancestral import sample as sample_of
 
 
 class DDIM(Reverse):
@@ -53,6 +54,11 @@ def moved(reverse: GaussianReverse, x_t: Tensor, s: Tensor, t: Tensor, left: Ten
 def ddim(reverse: GaussianReverse, x_T: Tensor, steps: Iterable[float], eta: float = 0.0) -> Iterator[Tensor]:
     """Yield x_s for each s of a decreasing grid from T to 0, as `ancestral` does; with eta = 0 a function of x_T."""
     return ancestral(DDIM(reverse, eta), x_T, steps)
+
+
+def sample(reverse: GaussianReverse, x_T: Tensor, steps: int, eta: float = 0.0) -> Tensor:
+    """The last item of `ddim` on an even grid."""
+    return sample_of(DDIM(reverse, eta), x_T, steps)
 
 
 @torch.no_grad()

@@ -128,6 +128,8 @@ QUANTITIES = {
     "prior_kl": Meaning("L_T = KL(q(x_T | x_0) || p(x_T)), 2020 eq. 5", NEGATIVE, NO_SCALE),
     "distortion": Meaning("L_0, 2020 section 4.3", NEGATIVE, GREY_LEVELS),
     "rmse": Meaning("root of the mean squared error of x_0-hat"),
+    "sliced_distance": Meaning("root of the mean squared Wasserstein-2 distance of projections on random lines", better=LOWER),
+    "sampling_evaluations": Meaning("looks at the network that one batch of samples takes", better=LOWER),
     "patch_distance": Meaning("root of the Frechet distance per dimension between Gaussians of patches", better=LOWER),
     "neighbour_distance": Meaning("root mean squared distance from the nearest training image"),
     "seen_share": Meaning("share of samples nearer to a training image than to as many test images; 1/2 by chance"),
@@ -155,6 +157,19 @@ QUANTITIES = {
     "path_divergence": Meaning(
         "KL of the paths of data and model: excess of denoising error over SNR", NEGATIVE, NO_SCALE, LOWER
     ),
+    "wasserstein_distance": Meaning("W_2 between two samples: root of the least mean square of a pairing", better=LOWER),
+    "wasserstein_floor": Meaning("W_2 between two samples of the target: what a perfect model shows"),
+    "path_energy": Meaning("E int |v|^2 dt of a flow", better=LOWER),
+    "normalised_path_energy": Meaning("|path energy - W_2^2| / W_2^2, W_2 that of the two ends", better=LOWER),
+    "transport_cost": Meaning("E |x_1 - x_0|^2 of pairs", better=LOWER),
+    "straightness": Meaning("S = E int |z_1 - z_0 - v|^2 dt of a flow: 0 where its paths are straight", better=LOWER),
+    "crossing": Meaning("V = E int |x_1 - x_0 - v(x_t, t)|^2 dt of pairs: what a field cannot know of them", better=LOWER),
+    "cost_identity": Meaning("S + V - what a round takes off the cost, a share of it: 0 for the exact field"),
+    "velocity_error": Meaning("root of E int |v - exact|^2 dt / E int |exact|^2 dt", better=LOWER),
+    "deviation": Meaning("standard deviation of samples"),
+    "covariance": Meaning("Cov(x_0, x_1) of the ends of a process, of one coordinate"),
+    "covariance_error": Meaning("largest difference of such covariances from the exact ones", better=LOWER),
+    "gaussian_divergence": Meaning("KL(Gaussian fitted to samples || the exact one)", NEGATIVE, NO_SCALE, LOWER),
     "setting": Meaning("a number of the recipe, set and not measured"),
 }
 
