@@ -59,7 +59,7 @@ def against_exact(records: Sequence[Record]) -> Figure:
     left.set(xscale="log", xlabel="window (steps)", ylabel="nats per step", title="the same steps, in shorter windows")
     left.set_xticks([16, 32, 64], ["16", "32", "64"])
     left.minorticks_off()
-    left.legend(fontsize="x-small")
+    left.legend(fontsize="x-small", loc="center right")
     for number, name in enumerate(MODELS):
         own = [m for m in measurements if m.quantity == "nll_excess" and m.protocol["against"] == name]
         own = [m for m in own if m.protocol["scored"] == "all"]
