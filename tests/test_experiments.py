@@ -19,7 +19,7 @@ from hydra._internal.config_repository import ConfigRepository
 from hydra.plugins.config_source import ConfigResult
 from omegaconf import DictConfig, OmegaConf
 
-from dpm.data import dead_leaves, files, textures
+from dpm.data import chorales, dead_leaves, files, textures
 from dpm.optimizers import QuasiNewton
 from dpm.runs import configs, precision
 from dpm.runs.evaluate import evaluate
@@ -101,6 +101,8 @@ def small_image_sets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dead_leaves.DeadLeaves, "__call__", lambda self, folder: (leaves[:40], leaves[40:]))
     monkeypatch.setattr(textures, "paths", lambda root, name: [root / name] * textures.UIUC[name])
     monkeypatch.setattr(textures, "grey", lambda path: grey(128, 128))
+    music = [chorales.Chorale(str(i), grey(70, 4).astype(np.int16) % 40 + 40) for i in range(16)]
+    monkeypatch.setattr(chorales.Corpus, "__call__", lambda self, folder: dict.fromkeys(("train", "valid", "test"), music))
 
 
 @pytest.mark.slow

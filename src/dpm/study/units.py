@@ -65,6 +65,7 @@ class Direction:
 NATS, BITS = Measure("nats", 1.0), Measure("bits", math.log(2))
 EXAMPLE, PIXEL, DIM, NOTHING = Per("example", ""), Per("pixel", "/pixel"), Per("dimension", "/dim"), Per("nothing", "")
 SEQUENCE, PER_EXAMPLE = Per("example", "/sequence"), Per("example", "/example")
+STEP, SAMPLE = Per("pixel", "/step"), Per("pixel", "/sample")  # a position of a signal, with all of its channels
 LOG_LIKELIHOOD, NEGATIVE, UNSIGNED = Sign("log likelihood", 1), Sign("negative log likelihood", -1), Sign("", 0)
 UNIT_VARIANCE, UNIT_INTERVAL, GREY_LEVELS = Scale("unit variance"), Scale("[0, 1]"), Scale("grey levels 0..255")
 NO_SCALE = Scale("")
@@ -119,6 +120,10 @@ QUANTITIES = {
     "nll_extrapolated": Meaning("L that a law through shorter trainings promises: not measured", NEGATIVE, GREY_LEVELS, LOWER),
     "nll_excess": Meaning("L on fewer steps, or of another process, minus L: same images and noise", NEGATIVE, NO_SCALE, LOWER),
     "nll_gap": Meaning("test minus train", NEGATIVE, NO_SCALE, LOWER),
+    "code_length": Meaning("length of a lossless code, as written", NEGATIVE, GREY_LEVELS, LOWER),
+    "length_ratio": Meaning("length of a lossless code over the bound on the same chain", better=LOWER),
+    "decoded_share": Meaning("share of examples that are decoded bit for bit", better=HIGHER),
+    "restored": Meaning("whether the bits that a code took first are back after decoding", better=HIGHER),
     "rate": Meaning("L_1 + ... + L_T, KL terms, 2020 section 4.3", NEGATIVE, NO_SCALE),
     "prior_kl": Meaning("L_T = KL(q(x_T | x_0) || p(x_T)), 2020 eq. 5", NEGATIVE, NO_SCALE),
     "distortion": Meaning("L_0, 2020 section 4.3", NEGATIVE, GREY_LEVELS),
@@ -189,7 +194,7 @@ QUANTITIES = {
 
 _INFORMATION = {
     measure.name + per.spelling: (measure, per)
-    for measure, per in product((NATS, BITS), (EXAMPLE, SEQUENCE, PER_EXAMPLE, PIXEL, DIM))
+    for measure, per in product((NATS, BITS), (EXAMPLE, SEQUENCE, PER_EXAMPLE, PIXEL, STEP, SAMPLE, DIM))
 }
 _PLAIN = {
     name: (Measure(name), NOTHING)
