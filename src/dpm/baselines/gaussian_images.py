@@ -1,6 +1,7 @@
 """A Gaussian model of images in closed form: the best linear denoiser of the data, as a baseline and a control variate."""
 
 import copy
+import math
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -18,19 +19,19 @@ Model = TypeVar("Model")
 class CosineBasis(nn.Module):
     """A, an orthonormal basis of images: one of colours, times the cosine transform (DCT-II) of rows and of columns.
 
-    Each entry of A is a product of three, and so is its square: A is never written down. Starts with the given colours.
+    Each entry of A is a product of three, and so is its square: A is never written down. Starts with the given colours. Without
+    a width it is a basis of signals, (B, C, L): read (H, W) as (L,) in what follows.
     """
 
-    def __init__(self, channels: int, height: int, width: int) -> None:
+    def __init__(self, channels: int, height: int, width: int | None = None) -> None:
         super().__init__()
         self.register_buffer("colours", torch.eye(channels, dtype=torch.float64))
-        for name, size in (("rows", height), ("columns", width)):
+        self.extents = (height,) if width is None else (height, width)
+        for axis, size in enumerate(self.extents):
             cosines = scipy.fft.dct(np.eye(size), axis=0, norm="ortho")
-            self.register_buffer(name, torch.from_numpy(cosines), persistent=False)
+            self.register_buffer(f"cosines_{axis}", torch.from_numpy(cosines), persistent=False)
 
     colours: Tensor
-    rows: Tensor
-    columns: Tensor
 
     def analysed(self, x: Tensor) -> Tensor:
         """A x, (B, C, H, W)."""
@@ -38,8 +39,11 @@ class CosineBasis(nn.Module):
 
     def synthesised(self, c: Tensor) -> Tensor:
         """A^T c, (B, C, H, W)."""
-        colours, rows, columns = self._factors(c)
-        return rows.T @ torch.einsum("dc,bdhw->bchw", colours, c) @ columns
+        colours, *before, last = self._factors(c)
+        x: Tensor = torch.einsum("dc,bd...->bc...", colours, c)
+        for cosines in before:
+            x = cosines.T @ x
+        return x @ last
 
     def at_coefficients(self, v: Tensor) -> Tensor:
         """The diagonal of A diag(v) A^T: sum_i A_ki^2 v_i for each coefficient k, (B, C, H, W)."""
@@ -50,12 +54,15 @@ class CosineBasis(nn.Module):
         return _product(v, *(m.square().T for m in self._factors(v)))
 
     def _factors(self, like: Tensor) -> list[Tensor]:
-        return [m.to(like.dtype) for m in (self.colours, self.rows, self.columns)]
+        cosines = [self.get_buffer(f"cosines_{axis}") for axis in range(len(self.extents))]
+        return [m.to(like.dtype) for m in (self.colours, *cosines)]
 
 
-def _product(x: Tensor, colours: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+def _product(x: Tensor, colours: Tensor, *axes: Tensor) -> Tensor:
     """(colours x rows x columns) x for images x, (B, C, H, W)."""
-    return torch.einsum("dc,bchw->bdhw", colours, rows @ x @ columns.T)
+    for rows in axes[:-1]:
+        x = rows @ x
+    return torch.einsum("dc,bc...->bd...", colours, x @ axes[-1].T)
 
 
 class GaussianImages(CosineBasis):
@@ -66,10 +73,10 @@ class GaussianImages(CosineBasis):
     Var[c_0 | c_t] = v sigma^2 / (alpha^2 v + sigma^2), k = alpha v / (alpha^2 v + sigma^2). Starts as N(0, I).
     """
 
-    def __init__(self, channels: int, height: int, width: int) -> None:
+    def __init__(self, channels: int, height: int, width: int | None = None) -> None:
         super().__init__(channels, height, width)
-        self.register_buffer("mean", torch.zeros(channels, height, width, dtype=torch.float64))
-        self.register_buffer("variances", torch.ones(channels, height, width, dtype=torch.float64))
+        self.register_buffer("mean", torch.zeros(channels, *self.extents, dtype=torch.float64))
+        self.register_buffer("variances", torch.ones(channels, *self.extents, dtype=torch.float64))
 
     mean: Tensor
     variances: Tensor
@@ -83,7 +90,7 @@ class GaussianImages(CosineBasis):
             return torch.stack([values(b.to(self.mean)).sum(0) for b in batches]).sum(0) / len(x_0)
 
         self.mean.copy_(mean(lambda b: b))
-        colours = mean(lambda b: torch.einsum("nchw,ndhw->ncd", b - self.mean, b - self.mean))
+        colours = mean(lambda b: torch.einsum("nc...,nd...->ncd", b - self.mean, b - self.mean))
         self.colours.copy_(torch.linalg.eigh(colours).eigenvectors.T)
         self.variances.copy_(mean(lambda b: self.coefficients(b).square()))
 
@@ -94,6 +101,11 @@ class GaussianImages(CosineBasis):
     def image(self, c: Tensor) -> Tensor:
         """mean + A^T c, (B, C, H, W)."""
         return self.mean.to(c.dtype) + self.synthesised(c)
+
+    def log_density(self, x_0: Tensor) -> Tensor:
+        """log N(x_0; mean, A^T diag(variances) A), (B,), nats."""
+        c = self.coefficients(x_0)
+        return -((c.square() / self.variances + (2 * math.pi * self.variances).log()) / 2).flatten(1).sum(1)
 
     def posterior_mean(self, q: GaussianDiffusion, x_t: Tensor, t: Tensor) -> Tensor:
         """E[x_0 | x_t], the best linear denoiser, (B, C, H, W)."""
@@ -129,7 +141,7 @@ class GaussianImages(CosineBasis):
 
     def gain(self, q: GaussianDiffusion, t: Tensor) -> tuple[Tensor, Tensor]:
         """(k, Var[c_0 | c_t]) of each coefficient, (B, C, H, W) in float64."""
-        alpha, sigma2 = (per_example(c, self.variances.expand(len(t), -1, -1, -1)) for c in _moments(q, t))
+        alpha, sigma2 = (per_example(c, self.variances.expand(len(t), *self.variances.shape)) for c in _moments(q, t))
         total = alpha.square() * self.variances + sigma2
         return alpha * self.variances / total, self.variances * sigma2 / total
 

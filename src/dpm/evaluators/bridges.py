@@ -1,5 +1,6 @@
 """Samples of a learned bridge between N(m_0, I) and N(m_1, I) against its exact marginals, and what no training would show."""
 
+import copy
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -36,7 +37,8 @@ class BridgeMarginals:
 
     @torch.no_grad()
     def __call__(self, reverse: ScoredTransport, data: Data, x_0: Tensor, seed: int) -> Evaluation:
-        (n, _, d), sigma, start, rows = x_0.shape, reverse.process.noise.scale, x_0[:, 0], list[Measurement]()
+        reverse, start, rows = copy.deepcopy(reverse).cpu(), x_0.cpu()[:, 0], list[Measurement]()
+        (n, _, d), sigma = x_0.shape, reverse.process.noise.scale
         seeds.seed_everything(seed, seeds.EVALUATION)
         grid, exact = np.linspace(0, 1, self.steps + 1), GaussianBridges(ONE, ONE, plan(ONE, ONE, sigma), sigma)
         path = [start, *euler_maruyama(reverse.drift, start, grid.tolist(), sigma)]

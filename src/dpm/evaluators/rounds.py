@@ -1,5 +1,6 @@
 """What each round of reflow, or of the fitting of a bridge, does between two Gaussians, against its closed form."""
 
+import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 
@@ -35,7 +36,7 @@ class ReflowCosts:
     @torch.no_grad()
     def __call__(self, reverse: Rounds, data: GaussianEnds, x_0: Tensor, seed: int) -> Evaluation:
         rows: list[Measurement] = []
-        pairs, n = x_0, len(x_0)
+        reverse, pairs, n = copy.deepcopy(reverse).cpu(), x_0.cpu(), len(x_0)
 
         def row(quantity: str, value: float, stderr: float, **about: Scalar) -> None:
             protocol = {"round": number, "solver": "euler", "steps_of_solver": self.steps, **about}
@@ -109,6 +110,7 @@ class CouplingOfRounds:
 
     @torch.no_grad()
     def __call__(self, reverse: Rounds, data: GaussianEnds, x_0: Tensor, seed: int) -> Evaluation:
+        reverse, x_0 = copy.deepcopy(reverse).cpu(), x_0.cpu()
         (S_1, S_0), (n, _, d) = map(isotropic, data.variances), x_0.shape
         sequence = self.exact(S_0, S_1, reverse.process.noise.scale)
         exact, found, rows = [float(next(sequence)[0, 0]) for _ in reverse], [], list[Measurement]()

@@ -1,5 +1,6 @@
 """A flow between two ends in low dimensions: how far from the target it ends, and how far from the least transport it goes."""
 
+import copy
 from collections.abc import Mapping
 from functools import cache
 
@@ -34,7 +35,7 @@ class EndsAndEnergy:
 
     @torch.no_grad()
     def __call__(self, reverse: Transport, data: Synthetic, x_0: Tensor, seed: int) -> Evaluation:
-        (x, y), n = x_0.cpu().unbind(1), len(x_0)
+        reverse, (x, y), n = copy.deepcopy(reverse).cpu(), x_0.cpu().unbind(1), len(x_0)  # where pairings are solved
         solver: dict[str, Scalar] = {"solver": "euler", "steps_of_solver": self.steps}
         journey = pushed(reverse.field, x, self.steps)
         again = data.sample(n, seeds.generator(0, seeds.EVALUATION, AGAIN))[:, 1]

@@ -32,13 +32,11 @@ def sequences(runs: Mapping[str, Arrays]) -> Figure:
     for s, sigma in enumerate(first["sigma"]):
         for k, name in enumerate(("markovian", "proportional")):
             errors = np.abs(first[name][s] - first["limit"][s])
-            seen = errors > 1e-9
-            label = f"{'IMF' if k == 0 else 'IPF'}, $\\sigma$ = {sigma:g}"
-            right.semilogy(
-                np.arange(1, len(errors) + 1)[seen], errors[seen], ["-", "--", ":"][s % 3], color=f"C{k}", label=label
-            )
-    right.set(xlabel="round", ylabel="distance from the bridge's", title="exact")
-    right.legend()
+            rounds, label = np.flatnonzero(errors > 1e-9), f"{'IMF' if k == 0 else 'IPF'}, $\\sigma$ = {sigma:g}"
+            right.semilogy(rounds + 1, errors[rounds], ["-", "--"][s % 2], color=f"C{k}")
+            end = rounds[-1] + 1, errors[rounds[-1]] / 2
+            right.text(*end, label, va="top", ha="center", color=f"C{k}", fontsize="small")
+    right.set(xlabel="round", ylabel="distance from the bridge's", title="exact", xlim=(0, 24), ylim=(1e-11, 1))
     return figure
 
 
@@ -56,6 +54,8 @@ def few_steps(records: Sequence[Record]) -> Figure:
         means = [np.mean([m.value for m in own if m.protocol["steps_of_solver"] == k]) for k in steps]
         axes.plot(steps, means, "os^"[(number - 1) % 3] + "-", color=f"C{number - 1}", label=f"round {number}")
     axes.set(xscale="log", xlabel="Euler's steps", ylabel="standard deviation of samples")
+    axes.set_xticks(steps, [str(k) for k in steps])
+    axes.tick_params(axis="x", which="minor", length=0, labelbottom=False)
     axes.legend()
     return figure
 

@@ -16,6 +16,7 @@ PAPERS = {
     "sohl_dickstein_2015": "Sohl-Dickstein et al. 2015",
     "ho_2020": "Ho et al. 2020",
     "song_2021": "Song et al. 2021",
+    "cardoso_2024": "Cardoso et al. 2024",
 }
 VERDICT_HEADER = ("paper", "ours ± stderr (seeds × n)", "ceiling", "oracle", "verdict")
 

@@ -21,7 +21,12 @@ class BinomialReverse(ReverseStep):
         self.network, self.decoder = network, decoder
 
     def step(self, x_t: Tensor, s: Tensor, t: Tensor) -> Distribution:
-        x_0 = self.network(x_t, t).sigmoid()
+        x_0 = self.logit(x_t, t).sigmoid()
         require_shape(x_0, x_t, "the network gives")
         off, on = (self.process.posterior(x_t.new_full(x_t.shape, b), x_t, s, t).mean for b in (0.0, 1.0))
         return bernoulli(off + x_0 * (on - off))
+
+    def logit(self, x_t: Tensor, t: Tensor) -> Tensor:
+        """log p(x_0,i = 1 | x_t) / p(x_0,i = 0 | x_t), in the shape of x_t."""
+        logit: Tensor = self.network(x_t, t)
+        return logit

@@ -31,7 +31,7 @@ class CorrelatedNormal(Distribution):
 
     def __init__(self, mean: Tensor, std: Tensor, spectrum: Tensor, basis: CosineBasis) -> None:
         self._mean, self.std, self.spectrum, self.basis = mean, std, spectrum.to(mean.dtype).expand_as(mean), basis
-        super().__init__(mean.shape[:-3], mean.shape[-3:], validate_args=False)
+        super().__init__(mean.shape[:1], mean.shape[1:], validate_args=False)
 
     @property
     def mean(self) -> Tensor:

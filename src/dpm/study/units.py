@@ -65,6 +65,7 @@ class Direction:
 NATS, BITS = Measure("nats", 1.0), Measure("bits", math.log(2))
 EXAMPLE, PIXEL, DIM, NOTHING = Per("example", ""), Per("pixel", "/pixel"), Per("dimension", "/dim"), Per("nothing", "")
 SEQUENCE, PER_EXAMPLE = Per("example", "/sequence"), Per("example", "/example")
+STEP, SAMPLE = Per("pixel", "/step"), Per("pixel", "/sample")  # a position of a signal, with all of its channels
 LOG_LIKELIHOOD, NEGATIVE, UNSIGNED = Sign("log likelihood", 1), Sign("negative log likelihood", -1), Sign("", 0)
 UNIT_VARIANCE, UNIT_INTERVAL, GREY_LEVELS = Scale("unit variance"), Scale("[0, 1]"), Scale("grey levels 0..255")
 NO_SCALE = Scale("")
@@ -119,6 +120,10 @@ QUANTITIES = {
     "nll_extrapolated": Meaning("L that a law through shorter trainings promises: not measured", NEGATIVE, GREY_LEVELS, LOWER),
     "nll_excess": Meaning("L on fewer steps, or of another process, minus L: same images and noise", NEGATIVE, NO_SCALE, LOWER),
     "nll_gap": Meaning("test minus train", NEGATIVE, NO_SCALE, LOWER),
+    "code_length": Meaning("length of a lossless code, as written", NEGATIVE, GREY_LEVELS, LOWER),
+    "length_ratio": Meaning("length of a lossless code over the bound on the same chain", better=LOWER),
+    "decoded_share": Meaning("share of examples that are decoded bit for bit", better=HIGHER),
+    "restored": Meaning("whether the bits that a code took first are back after decoding", better=HIGHER),
     "rate": Meaning("L_1 + ... + L_T, KL terms, 2020 section 4.3", NEGATIVE, NO_SCALE),
     "prior_kl": Meaning("L_T = KL(q(x_T | x_0) || p(x_T)), 2020 eq. 5", NEGATIVE, NO_SCALE),
     "distortion": Meaning("L_0, 2020 section 4.3", NEGATIVE, GREY_LEVELS),
@@ -160,6 +165,17 @@ QUANTITIES = {
     "marginal_divergence": Meaning("KL of the exact law at the end from the model's", NEGATIVE, NO_SCALE, LOWER),
     "bound_ratio": Meaning("such a divergence over its bound by the error of the drift", better=LOWER),
     "regression_loss": Meaning("mean loss of a regression, per coordinate", better=LOWER),
+    "posterior_divergence": Meaning("KL of a sampler's output and the exact law", NEGATIVE, NO_SCALE, LOWER),
+    "mode_error": Meaning("total variation of the shares of modes from their exact posterior weights", better=LOWER),
+    "posterior_distance": Meaning("W1 from exact posterior samples, mean over 50 directions", better=LOWER),
+    "max_sliced_distance": Meaning("W2 from exact samples, largest of 100 random directions", better=LOWER),
+    "sample_deviation": Meaning("standard deviation of the first coordinate of samples"),
+    "order_share": Meaning("share of comparisons that come out in the source's order", better=HIGHER),
+    "diverged_share": Meaning("share of samples that are no finite point near the data", better=LOWER),
+    "coverage": Meaning("share of truths within the central credible interval of their posterior's samples"),
+    "evaluations_per_sample": Meaning("network evaluations for each sample", better=LOWER),
+    "spread_ratio": Meaning("deviation of an image's samples over the error of their mean; 1 for posterior samples"),
+    "psnr": Meaning("10 log10 of 255^2 over the mean squared error in grey levels", better=HIGHER),
     "wasserstein_distance": Meaning("W_2 between two samples: root of the least mean square of a pairing", better=LOWER),
     "wasserstein_floor": Meaning("W_2 between two samples of the target: what a perfect model shows"),
     "path_energy": Meaning("E int |v|^2 dt of a flow", better=LOWER),
@@ -178,13 +194,13 @@ QUANTITIES = {
 
 _INFORMATION = {
     measure.name + per.spelling: (measure, per)
-    for measure, per in product((NATS, BITS), (EXAMPLE, SEQUENCE, PER_EXAMPLE, PIXEL, DIM))
+    for measure, per in product((NATS, BITS), (EXAMPLE, SEQUENCE, PER_EXAMPLE, PIXEL, STEP, SAMPLE, DIM))
 }
 _PLAIN = {
     name: (Measure(name), NOTHING)
     for name in (
         *("1", "grey levels", "parameters", "steps", "steps/s", "examples", "epochs", "layers", "units", "pixels"),
-        *("seconds", "hours", "evaluations"),
+        *("seconds", "hours", "evaluations", "dB"),
     )
 }
 UNITS = _INFORMATION | _PLAIN

@@ -1,0 +1,153 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Bits that can be counted
+#
+# Both papers state their results in bits. This notebook turns the bound into a file: it codes sequences with a chain, counts
+# what was written, and decodes it. It ends with signals whose code length is known in closed form. Every step is checked.
+
+# %%
+import math
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from torch.distributions import MultivariateNormal
+
+from dpm.baselines.gaussian_signals import GaussianSignals
+from dpm.bound import bound, decoder_edges
+from dpm.coding import Code, Stack
+from dpm.data.heartbeat import BinaryHeartbeat
+from dpm.data.signals import Autoregressive
+from dpm.decoders import Network
+from dpm.evaluators.signals import spectrum
+from dpm.figures import STYLE
+from dpm.oracles.binomial import BinomialOracle
+from dpm.oracles.linear import LinearOracle
+from dpm.processes.binomial import BinomialDiffusion
+from dpm.processes.gaussian import GaussianDiffusion
+from dpm.samplers.ancestral import sample
+from dpm.schedules import constant_erasure, geometric
+from dpm.trajectories import log_weights
+
+torch.set_num_threads(1)
+torch.manual_seed(0)
+plt.style.use(STYLE)
+
+
+def check(what: str, difference: float, allowed: float) -> None:
+    print(f"{what}: {difference:.2e} (allowed: {allowed:.2e})")
+    assert abs(difference) <= allowed
+
+
+# %% [markdown]
+# ## The heartbeat as a file
+#
+# The heartbeat of 2015 has five equally likely words: $\log_2 5 = 2.3219$ bits. Its best reverse process with independent bits
+# is known (`dpm.oracles.binomial`). On a stack of bits, for $t = 1, \dots, T$: *take* $x_t \sim q(x_t \mid x_{t-1})$ off the
+# stack, as if what lies there were random, then *put* $x_{t-1}$ on it by $p(x_{t-1} \mid x_t)$; at the end put $x_T$ by $\pi$.
+# The stack has grown by
+#
+# $$\sum_t \log_2 q(x_t \mid x_{t-1}) - \log_2 p(x_{t-1} \mid x_t) - \log_2 \pi(x_T),$$
+#
+# whose expectation is the bound.
+
+# %%
+data, T, n = BinaryHeartbeat(20, 5), 50, 600
+reverse = BinomialOracle(BinomialDiffusion(constant_erasure(T), 0.2), data, Network())
+code, x_0 = Code(reverse, range(T + 1), (20,), together=n), data.held_out(n)
+stack = code.encode(x_0)
+print(f"{stack.bits / n:.4f} bits per sequence, {stack.ideal / n:.4f} without rounding, entropy {math.log2(5):.4f}")
+check("rounding of probabilities, bits per sequence", (stack.bits - stack.ideal) / n, 0.005)
+
+# %%
+bounds = torch.cat([bound(reverse, data.held_out(n), decoder_edges).total for _ in range(4)]) / math.log(2)
+spread = float(bounds.std())
+check("coded minus bound", stack.bits / n - float(bounds.mean()), 4 * 0.6 / n**0.5)
+check(
+    "bound minus entropy, which is not negative", min(0.0, float(bounds.mean()) - math.log2(5)), 4 * spread / len(bounds) ** 0.5
+)
+
+# %% [markdown]
+# Decoding runs backwards: what was put is taken, what was taken is put back. At the end all sequences are there, and so is
+# every bit that was on the stack before.
+
+# %%
+words, under = stack.words()
+reader = Stack(code.start, words, under)
+assert torch.equal(code.decode(reader, n), x_0)
+assert reader.as_at_start
+print(f"decoded {n} of {n}; the file has {4 * len(words)} bytes, {32 * (len(stack.first) - under)} of its bits come back")
+
+# %% [markdown]
+# Those bits are the price of the first example: they were taken before anything was put, and a file must hold them. Side by
+# side 600 sequences take 600 times as many; one after another they take them once.
+
+# %%
+alone = Code(reverse, range(T + 1), (20,))
+one = alone.encode(x_0[:20])
+taken = 32 * (len(one.first) - one.words()[1])
+print(f"one after another: {one.bits / 20:.3f} bits each, {taken} bits taken; side by side {32 * (len(stack.first) - under)}")
+assert taken < 32 * (len(stack.first) - under) / 50
+
+# %% [markdown]
+# ## Fewer steps, longer files
+#
+# A chain with few steps reverses them less well when bits are independent. The code pays for that, bit by bit.
+
+# %%
+lengths = {}
+for steps in (5, 10, 20, 50, 100):
+    few = BinomialOracle(BinomialDiffusion(constant_erasure(steps), 0.2), data, Network())
+    lengths[steps] = Code(few, range(steps + 1), (20,), together=n).encode(x_0).bits / n
+figure, axes = plt.subplots(figsize=(5, 2.6), layout="constrained")
+axes.plot(list(lengths), list(lengths.values()), "o-", label="coded")
+axes.axhline(math.log2(5), color="0.4", linestyle="--", label="entropy")
+axes.set(xscale="log", xlabel="steps T", ylabel="bits per sequence")
+axes.legend()
+plt.show()
+assert lengths[5] > lengths[20] > lengths[100]
+
+# %% [markdown]
+# ## A signal with a known code length
+#
+# For Gaussian data nothing is lost at any number of steps, if the reverse step has the right covariance: then *every*
+# trajectory has the weight $p(x_0, \dots, x_T) / q(x_1, \dots, x_T \mid x_0) = N(x_0; 0, C)$.
+
+# %%
+signal = Autoregressive([1.5, -0.8], 32)
+x = signal.held_out(500)
+exact = MultivariateNormal(torch.zeros(32).double(), signal.covariance()).log_prob(x[:, 0])
+model = GaussianSignals(32)
+model.take(torch.from_numpy(signal.autocovariance()))
+for steps in (2, 10, 50):
+    linear = LinearOracle(GaussianDiffusion(geometric(steps, 1e-4, 1e-10)), model, Network())
+    weights = log_weights(linear, x, range(steps, -1, -1), 1)[:, 0]
+    check(f"{steps} steps, nats per sample", float((weights - exact).abs().max()) / 32, 1e-3)
+
+# %% [markdown]
+# Samples of that chain have the spectrum of the process.
+
+# %%
+drawn = sample(linear, linear.process.prior(x).sample(), 50)
+figure, axes = plt.subplots(figsize=(5, 2.6), layout="constrained")
+frequency = np.arange(17) / 32
+for name, windows in (("data", x), ("samples", drawn)):
+    axes.plot(frequency, 10 * np.log10(spectrum(windows)), label=name)
+axes.set(xlabel="frequency (cycles per sample)", ylabel="power (dB)")
+axes.legend()
+plt.show()
+# the last step shows the mean and not a draw: it lacks what is smaller than the noise of the first step
+difference = np.abs(spectrum(drawn) / spectrum(x) - 1)[:8].max()
+check("spectrum, where the signal is strong", float(difference), 6 * (2 / 500) ** 0.5)
