@@ -161,7 +161,7 @@ def test_the_counted_table_and_the_printed_rows_agree(report: Report, folder: st
             if (word, kind) not in (("pending", "result"), ("needs", "result")):
                 assert number == printed[word, kind], (word, kind)
     listed = sections.waiting(shown.rows, shown.claims)
-    assert listed.count("`ho_2020/") + listed.count("`sohl_dickstein_2015/") == sum(
+    assert sum(listed.count(f"`{paper}/") for paper in sections.PAPERS) == sum(
         counts[word]["result"] for word in ("pending", "needs")
     )
     assert all(f"`{c.id}`" in listed for group in unmeasured(shown.claims, shown.rows).values() for c in group)

@@ -12,7 +12,8 @@ import numpy as np
 from scipy.integrate import solve_ivp
 from scipy.linalg import sqrtm
 
-Matrix = np.ndarray[tuple[int, int], np.dtype[np.float64]]
+Matrix = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
+Times = float | Matrix
 
 
 def plan(S_0: Matrix, S_1: Matrix, sigma: float) -> Matrix:
@@ -34,22 +35,28 @@ class GaussianBridges:
     C: Matrix
     sigma: float
 
-    def covariance(self, t: float) -> Matrix:
-        """Sigma_t = (1-t)^2 S_0 + t^2 S_1 + t (1-t) (C + C^T + sigma^2 I)."""
-        between = self.C + self.C.T + self.sigma**2 * np.eye(len(self.C))
-        return (1 - t) ** 2 * self.S_0 + t**2 * self.S_1 + t * (1 - t) * between
+    def covariance(self, t: Times) -> Matrix:
+        """Sigma_t = (1-t)^2 S_0 + t^2 S_1 + t (1-t) (C + C^T + sigma^2 I), (d, d), or (..., d, d) for times (...)."""
+        t = np.asarray(t)[..., None, None]
+        return (1 - t) ** 2 * self.S_0 + t**2 * self.S_1 + t * (1 - t) * self._between
 
-    def velocity(self, t: float) -> Matrix:
+    def velocity(self, t: Times) -> Matrix:
         """K of E[velocity | x_t] = K x_t: the probability flow."""
-        between = self.C + self.C.T + self.sigma**2 * np.eye(len(self.C))
-        # Cov(velocity, x_t): half of the derivative of Sigma_t, and what C and C^T do not share
-        rate = t * self.S_1 - (1 - t) * self.S_0 + (1 - 2 * t) / 2 * between + (self.C.T - self.C) / 2
-        return rate @ np.linalg.inv(self.covariance(t))
+        inverse, t = np.linalg.inv(self.covariance(t)), np.asarray(t)[..., None, None]
+        with_x_t = (
+            t * self.S_1 - (1 - t) * self.S_0 + (1 - 2 * t) / 2 * self._between + (self.C.T - self.C) / 2
+        )  # not Sigma'_t / 2 alone
+        return with_x_t @ inverse
 
-    def drift(self, t: float) -> Matrix:
+    def drift(self, t: Times) -> Matrix:
         """A of E[(x_1 - x_t) / (1 - t) | x_t] = A x_t: the Markovian projection (Shi et al. 2023, proposition 2)."""
-        ends = (1 - t) * (self.C.T - self.S_0) + t * (self.S_1 - self.C - self.sigma**2 * np.eye(len(self.C)))
-        return ends @ np.linalg.inv(self.covariance(t))
+        inverse, t = np.linalg.inv(self.covariance(t)), np.asarray(t)[..., None, None]
+        with_x_t = (1 - t) * (self.C.T - self.S_0) + t * (self.S_1 - self.C - self.sigma**2 * np.eye(len(self.C)))
+        return with_x_t @ inverse
+
+    @property
+    def _between(self) -> Matrix:
+        return self.C + self.C.T + self.sigma**2 * np.eye(len(self.C))
 
     def projected(self) -> "GaussianBridges":
         """Bridges between the ends of the Markovian projection, C = S_0 Phi^T with Phi' = A Phi: one round of IMF (eq. 8)."""

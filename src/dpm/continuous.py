@@ -43,6 +43,9 @@ class Rectified(Schedule):
     def forward(self, t: Tensor) -> tuple[Tensor, Tensor]:
         return 1 - t, t
 
+    def rates(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.full_like(t, -1), torch.ones_like(t)
+
     def time(self, noise: Tensor) -> Tensor:
         return noise / (1 + noise)
 

@@ -10,10 +10,12 @@ import torch
 from torch import Tensor
 
 from dpm.errors import UserError
+from dpm.predictions.flow import FlowVelocity
 from dpm.processes import at, per_example
 from dpm.reverse.gaussian import GaussianReverse
 from dpm.schedules import Schedule
 
+velocity = FlowVelocity()
 Field = Callable[[Tensor, Tensor], Tensor]  # (x (B, ...), t (B,)) -> dx/dt, like x
 Solve = Callable[[Field, Tensor, float, float], Tensor]  # (field, x, start, end) -> x at the end
 
@@ -28,6 +30,14 @@ def probability_flow(reverse: GaussianReverse) -> Field:
         return velocity
 
     return field
+
+
+def flow_in_time(reverse: GaussianReverse) -> Field:
+    """dx/dt = E[alpha_t' x_0 + sigma_t' eps | x_t], t > 0: the same in the process's own x and t (Lipman et al. 2023, eq. 8).
+
+    Where alpha_t falls to 0, as at the end of straight lines, y has no limit and x_t has one.
+    """
+    return lambda x, t: velocity.target(reverse.process, reverse.predicted(x, t), x, t)
 
 
 def noise_level(schedule: Schedule, t: float) -> float:

@@ -56,19 +56,31 @@ def evolve(scheme: Scheme, schedule: Schedule, x: Array, p: Array, start: float,
     """dp/dt = d/dx (-f x p) + g^2 / 2 d^2p/dx^2 without flux at the ends: p in the cells x after each step of time."""
     if not (0 <= start < end and steps > 0):
         raise UserError(f"a density evolves from a time to a later one in one step at least, got {start=}, {end=}, {steps=}")
-    dt, theta = (end - start) / steps, scheme.theta
-    t = start + dt * (torch.arange(steps, dtype=torch.float64) + theta)
+    dt = (end - start) / steps
+    t = start + dt * (torch.arange(steps, dtype=torch.float64) + scheme.theta)
     for f, g2 in zip(*(c.tolist() for c in coefficients(schedule, t)), strict=True):
-        implicit = -theta * dt * generator(scheme, f, g2, x)
-        implicit[1] += 1
-        p = p + (solve_banded((1, 1), implicit, p) - p) / theta
+        p = step(scheme, f * faces(x), g2, x, p, dt)
         yield p
 
 
-def generator(scheme: Scheme, f: float, g2: float, x: Array) -> Array:
+def faces(x: Array) -> Array:
+    """Between the cells."""
+    middle: Array = (x[1:] + x[:-1]) / 2
+    return middle
+
+
+def step(scheme: Scheme, drift: Array, g2: float, x: Array, p: Array, dt: float) -> Array:
+    """p after dt of dx = drift dt + g dw, with the drift on the faces as it is at the scheme's place in the step."""
+    implicit = -scheme.theta * dt * generator(scheme, drift, g2, x)
+    implicit[1] += 1
+    after: Array = p + (solve_banded((1, 1), implicit, p) - p) / scheme.theta
+    return after
+
+
+def generator(scheme: Scheme, drift: Array, g2: float, x: Array) -> Array:
     """Rates between the cells, of columns that sum to zero, as the three bands of `scipy.linalg.solve_banded`."""
-    h, faces = x[1] - x[0], (x[1:] + x[:-1]) / 2
-    w = 2 * f * faces * h / g2
+    h = x[1] - x[0]
+    w = 2 * drift * h / g2
     right, left = (g2 / (2 * h**2) * scheme.jump(sign * w) for sign in (1, -1))
     return np.array([np.append(0, left), -np.append(right, 0) - np.append(0, left), np.append(right, 0)])
 

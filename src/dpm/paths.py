@@ -29,12 +29,16 @@ class Trigonometric(Schedule):
     def forward(self, t: Tensor) -> tuple[Tensor, Tensor]:
         return (math.pi / 2 * t).cos(), (math.pi / 2 * t).sin()
 
+    def rates(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        alpha, sigma = self(t)
+        return -math.pi / 2 * sigma, math.pi / 2 * alpha
+
     def time(self, noise: Tensor) -> Tensor:
         return 2 / math.pi * noise.atan()
 
 
 class Noise(ABC):
-    """c_t, differentiable for t in (0, 1)."""
+    """c_t, and its derivative for t in (0, 1)."""
 
     def __init__(self, scale: float) -> None:
         if not scale >= 0:
@@ -44,6 +48,9 @@ class Noise(ABC):
     @abstractmethod
     def __call__(self, t: Tensor) -> Tensor: ...
 
+    @abstractmethod
+    def rate(self, t: Tensor) -> Tensor: ...
+
 
 class ConstantNoise(Noise):
     """c_t = scale: both ends are blurred by it (sigma_min of Tong et al. 2024); no noise for 0."""
@@ -51,12 +58,18 @@ class ConstantNoise(Noise):
     def __call__(self, t: Tensor) -> Tensor:
         return torch.full_like(t, self.scale)
 
+    def rate(self, t: Tensor) -> Tensor:
+        return torch.zeros_like(t)
+
 
 class BridgeNoise(Noise):
     """c_t = scale (t (1 - t))^1/2: of scale W given its two ends; sqrt(2) in Albergo et al. 2023, eq. 1.1."""
 
     def __call__(self, t: Tensor) -> Tensor:
         return self.scale * (t * (1 - t)).sqrt()
+
+    def rate(self, t: Tensor) -> Tensor:
+        return self.scale * (1 - 2 * t) / (2 * (t * (1 - t)).sqrt())
 
 
 class Point(NamedTuple):
@@ -83,8 +96,7 @@ class Path:
 
     def rates(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Their derivatives at real t, in the shape of t."""
-        rates: tuple[Tensor, Tensor, Tensor] = torch.func.jvp(self.coefficients, (t,), (torch.ones_like(t),))[1]
-        return rates
+        return (*self.schedule.rates(t), self.noise.rate(t))
 
     def __call__(self, ends: Tensor, t: Tensor) -> Point:
         """A draw of x_t given the ends (B, 2, ...) at t (B,), 0 < t < 1, with velocity = a' x_0 + b' x_1 + c' z."""

@@ -1,5 +1,6 @@
 """Which steps to look at: distributions of their times, and draws from them that are spread evenly."""
 
+import math
 from abc import ABC, abstractmethod
 from typing import Any, NamedTuple, Protocol
 from weakref import WeakKeyDictionary
@@ -46,6 +47,23 @@ class Continuous(Steps):
         end = reverse.process.schedule.end
         t = end * spread(len(x_0), x_0.device)
         return Draws(t, t, torch.full_like(t, end))
+
+
+class LogNormal(Steps):
+    """Real t at the noise levels s = sigma_t / alpha_t with log s ~ N(mean, std^2), stratified; weights are 1 / q(log s).
+
+    Karras et al. 2022, Table 1: -1.2 and 1.2.
+    """
+
+    def __init__(self, mean: float, std: float) -> None:
+        if not std > 0:
+            raise UserError(f"the noise levels of a log-normal distribution vary: std > 0, got {std}")
+        self.mean, self.std = mean, std
+
+    def draw(self, reverse: Reverse, x_0: Tensor, first: int) -> Draws:
+        z = torch.special.ndtri(spread(len(x_0), x_0.device))
+        t = reverse.process.schedule.time((self.mean + self.std * z).exp())
+        return Draws(t, t, self.std * math.sqrt(2 * math.pi) * (z.square() / 2).exp())
 
 
 class Uniform(Times):

@@ -64,12 +64,12 @@ class GaussianMixture(Synthetic):
 
     def denoised(self, x: Tensor, alpha: Coefficient, sigma: Coefficient) -> Tensor:
         """E[x_0 | x], (B, d)."""
-        shares, means, _ = self._given_components(x, alpha, sigma)
+        shares, means, _ = self.posterior_components(x, alpha, sigma)
         return torch.einsum("bk,bki->bi", shares, means)
 
     def posterior_covariance(self, x: Tensor, alpha: Coefficient, sigma: Coefficient) -> tuple[Tensor, Tensor]:
         """E[x_0 | x], (B, d), and Cov[x_0 | x], (B, d, d): law of total covariance over the components."""
-        shares, means, left = self._given_components(x, alpha, sigma)
+        shares, means, left = self.posterior_components(x, alpha, sigma)
         mean = torch.einsum("bk,bki->bi", shares, means)
         within = torch.einsum("bk,kij,bkj,klj->bil", shares, self.axes, left, self.axes)
         between = torch.einsum("bk,bki,bkl->bil", shares, means - mean[:, None], means - mean[:, None])
@@ -87,17 +87,17 @@ class GaussianMixture(Synthetic):
         weights = (self.weights.log() + seen.log_prob(y)).softmax(0)  # type: ignore[no-untyped-call]
         return GaussianMixture(weights, means, (covariances + covariances.mT) / 2)
 
-    def _given_components(self, x: Tensor, alpha: Coefficient, sigma: Coefficient) -> tuple[Tensor, Tensor, Tensor]:
+    def posterior_components(self, x: Tensor, alpha: Coefficient, sigma: Coefficient) -> tuple[Tensor, Tensor, Tensor]:
         """P(k | x), (B, K); E[x_0 | x, k], and the variances of x_0 given x and k in the axes of k, (B, K, d)."""
         log_joint, z, variance = self._components(x, alpha, sigma)
         a, s2 = _coefficients(x, alpha, sigma)
-        means = self.means + (self.axes @ (a * self.variances / variance * z)[..., None]).squeeze(3)
+        means = self.means + torch.einsum("kij,bkj->bki", self.axes, a * self.variances / variance * z)
         return log_joint.softmax(1), means, self.variances * s2 / variance
 
     def _components(self, x: Tensor, alpha: Coefficient, sigma: Coefficient) -> tuple[Tensor, Tensor, Tensor]:
         """log weights_k q_k(x), (B, K); x - alpha m_k in the axes of k, and its variances there, (B, K, d)."""
         a, s2 = _coefficients(x, alpha, sigma)
-        z = (self.axes.mT @ (x[:, None] - a * self.means)[..., None]).squeeze(3)
+        z = torch.einsum("kji,bkj->bki", self.axes, x[:, None] - a * self.means)
         variance = a**2 * self.variances + s2
         log_q = -0.5 * (z.square() / variance + (2 * math.pi * variance).log()).sum(2)
         return self.weights.log() + log_q, z, variance
@@ -118,3 +118,13 @@ class MixtureDenoiser(torch.nn.Module):
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         return self.data.denoised(x, *self.schedule(t))
+
+
+def grid_of_modes(dimensions: int, weights: list[float] | None = None) -> GaussianMixture:
+    """25 modes at (8i, 8j, 8i, 8j, ...), i, j = -2..2, of unit covariance (Cardoso et al. 2024); weights 1..25 by default."""
+    if dimensions % 2:
+        raise UserError(f"pairs of coordinates: an even number of dimensions, got {dimensions}")
+    i, j = torch.cartesian_prod(torch.arange(-2.0, 3.0), torch.arange(-2.0, 3.0)).double().T
+    means = 8 * torch.stack([i, j], 1).repeat(1, dimensions // 2)
+    w = torch.arange(1.0, 26.0, dtype=torch.float64) if weights is None else torch.tensor(weights, dtype=torch.float64)
+    return GaussianMixture(w / w.sum(), means, torch.ones_like(means))

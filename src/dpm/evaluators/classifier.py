@@ -51,6 +51,13 @@ class ClassifierScore(Score):
         return (*distances, measured("classifier_score", lambda part: inception_score(part, 1)[0], logits))
 
 
+def of_test_images(score: ClassifierScore, data: Images, n: int, seed: int) -> Sequence[Measurement]:
+    """The score of n test images, drawn at random, without their distance from the images that they are part of."""
+    chosen = torch.randperm(len(data.test), generator=seeds.generator(seed, seeds.EVALUATION))[:n].numpy()
+    real = [m for m in score(torch.tensor(data.test[chosen])) if m.protocol.get("statistics") != "test"]
+    return [m.with_protocol({"source": "test_images"}) for m in real]
+
+
 def distance(reference: Gaussian, features: Tensor) -> float:
     """d^2 between the Gaussian fitted to the features (n, d) and the reference."""
     return frechet(fitted([features]), reference)
@@ -80,8 +87,6 @@ class ClassifierScores:
         steps = min(self.steps, len(reverse.process.schedule))
         of_model: dict[str, Scalar] = {"source": "model", "sampler": "ancestral", "sampling_steps": steps, "last_step": "drawn"}
         rows = [m.with_protocol(of_model) for m in score(samples)]
-        chosen = torch.randperm(len(data.test), generator=seeds.generator(seed, seeds.EVALUATION))[: self.n].numpy()
-        real = [m for m in score(torch.tensor(data.test[chosen])) if m.protocol.get("statistics") != "test"]
-        rows += [m.with_protocol({"source": "test_images"}) for m in real]
+        rows += of_test_images(score, data, self.n, seed)
         which: dict[str, Scalar] = {"classifier_sha256": sha256(self.weights.read_bytes())[:8]}
         return Evaluation(tuple(m.with_protocol(which) for m in rows))

@@ -16,6 +16,14 @@ PAPERS = {
     "sohl_dickstein_2015": "Sohl-Dickstein et al. 2015",
     "ho_2020": "Ho et al. 2020",
     "song_2021": "Song et al. 2021",
+    "nichol_2021": "Nichol and Dhariwal 2021",
+    "boulanger_2012": "Boulanger-Lewandowski et al. 2012",
+    "liu_2022": "Liu et al. 2022",
+    "tong_2023": "Tong et al. 2023",
+    "shi_2023": "Shi et al. 2023",
+    "albergo_2023": "Albergo et al. 2023",
+    "song_2023": "Song et al. 2023",
+    "cardoso_2024": "Cardoso et al. 2024",
 }
 VERDICT_HEADER = ("paper", "ours ± stderr (seeds × n)", "ceiling", "oracle", "verdict")
 

@@ -11,8 +11,8 @@ from dpm.data import Finite
 from dpm.facts import Scalar
 from dpm.paths import Path
 from dpm.reverse.transport import Transport
-from dpm.samplers.ode import euler
-from dpm.samplers.sde import euler_maruyama
+from dpm.samplers.ode import heun
+from dpm.samplers.sde import stochastic_heun
 
 Follow = Callable[
     [Transport, Tensor, int], Tensor
@@ -49,14 +49,14 @@ class Rounds(nn.Module):
 
 
 class Reflow:
-    """Pairs (x_0, x_1), x_1 where the flow leads from x_0 in Euler's steps (Liu et al. 2023, section 2.1)."""
+    """Pairs (x_0, x_1), x_1 where the flow leads from x_0 in Heun's steps (Liu et al. 2023, section 2.1)."""
 
     def __init__(self, steps: int) -> None:
         self.steps, self.grid = steps, torch.linspace(0, 1, steps + 1, dtype=torch.float64).tolist()
 
     def __call__(self, flow: Transport, ends: Tensor, number: int) -> Tensor:
         x_0 = ends[:, 0]
-        return torch.stack([x_0, deque(euler(flow.field, x_0, self.grid), maxlen=1).pop()], 1)
+        return torch.stack([x_0, deque(heun(flow.field, x_0, self.grid), maxlen=1).pop()], 1)
 
 
 class BackAndForth:
@@ -71,5 +71,5 @@ class BackAndForth:
 
     def __call__(self, bridge: Transport, ends: Tensor, number: int) -> Tensor:
         start = ends[:, number % 2]
-        path = euler_maruyama(bridge.field, start, self.grid, bridge.process.noise.scale)
+        path = stochastic_heun(bridge.field, start, self.grid, bridge.process.noise.scale)
         return torch.stack([deque(path, maxlen=1).pop(), start], 1)

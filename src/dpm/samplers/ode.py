@@ -14,11 +14,22 @@ from dpm.flows import Field
 from dpm.processes import at, per_example
 
 
+def euler_step(field: Field, x: Tensor, t: Tensor, s: Tensor) -> Tensor:
+    """x at s of the path that is at x at t; both (B,). First order."""
+    return x + per_example(s - t, x) * field(x, t)
+
+
+def heun_step(field: Field, x: Tensor, t: Tensor, s: Tensor) -> Tensor:
+    """The same by the trapezoidal rule, second order; the field is seen at both ends."""
+    here, step = field(x, t), per_example(s - t, x)
+    return x + step * (here + field(x + step * here, s)) / 2
+
+
 @torch.no_grad()
 def euler(field: Field, x: Tensor, times: Iterable[float]) -> Iterator[Tensor]:
     """Yield x at every time but the first, where it starts. First order."""
     for t, s in pairwise(map(float, times)):
-        x = x + (s - t) * field(x, at(x, t))
+        x = euler_step(field, x, at(x, t), at(x, s))
         yield x
 
 
@@ -26,9 +37,7 @@ def euler(field: Field, x: Tensor, times: Iterable[float]) -> Iterator[Tensor]:
 def heun(field: Field, x: Tensor, times: Iterable[float]) -> Iterator[Tensor]:
     """The same by the trapezoidal rule, second order; by Euler's to t = 0, where a probability flow has no value."""
     for t, s in pairwise(map(float, times)):
-        here = field(x, at(x, t))
-        x_s = x + (s - t) * here
-        x = x_s if s == 0 else x + (s - t) * (here + field(x_s, at(x, s))) / 2
+        x = (heun_step if s != 0 else euler_step)(field, x, at(x, t), at(x, s))
         yield x
 
 

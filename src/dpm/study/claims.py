@@ -36,6 +36,7 @@ TAGS = {
     "ICML": "value of the ICML text (2015), read in secondary write-ups of it",
     "P": "read in the full text of arXiv v2 (2020)",
     "C": "read in the official reference code",
+    "T": "read in the full text, in the version that the file names",
     "PZ": "read in the Parzen-window script of Goodfellow et al. 2014",
     "S": "read in another, named secondary source",
     "D": "derived by arithmetic from tagged numbers",

@@ -114,7 +114,7 @@ QUANTITIES = {
     "parzen_log_likelihood": Meaning("Parzen-window estimate of log p(x_0)", LOG_LIKELIHOOD, UNIT_INTERVAL, HIGHER),
     "entropy": Meaning("H, the expected code length", NEGATIVE, UNIT_VARIANCE),
     "entropy_gap": Meaning("distance of a bound from the entropy that it bounds, summed over t", NEGATIVE, NO_SCALE),
-    "bounded_share": Meaning("share of times at which a bound holds, errors allowed for"),
+    "bounded_share": Meaning("share of times, or cases, in which a bound holds, errors allowed for"),
     "nll": Meaning("-log p(x_0) of 8-bit data", NEGATIVE, GREY_LEVELS, LOWER),
     "nll_bound": Meaning("L >= -log p(x_0) of 8-bit data, 2020 eq. 5", NEGATIVE, GREY_LEVELS, LOWER),
     "nll_extrapolated": Meaning("L that a law through shorter trainings promises: not measured", NEGATIVE, GREY_LEVELS, LOWER),
@@ -149,7 +149,7 @@ QUANTITIES = {
     "log_weight_deviation": Meaning("deviation of log p(x_0..T) / q(x_1..T | x_0) over trajectories of one example"),
     "reconstruction_error": Meaning("where a flow that is followed there and back ends, root mean square, in units of x_1"),
     "density_error": Meaning("L1 distance of a solution of the Fokker-Planck equation from the exact density", better=LOWER),
-    "convergence_order": Meaning("power of the number of cells with which that distance falls", better=HIGHER),
+    "convergence_order": Meaning("power of the number of cells or steps with which an error falls", better=HIGHER),
     "mass_error": Meaning("largest change of the integral of a density on its way", better=LOWER),
     "score_residual": Meaning("root mean square of what a score leaves of its Fokker-Planck equation", better=LOWER),
     "entropy_error": Meaning("entropy from denoising errors minus the exact one", NEGATIVE, NO_SCALE),
@@ -157,6 +157,25 @@ QUANTITIES = {
     "path_divergence": Meaning(
         "KL of the paths of data and model: excess of denoising error over SNR", NEGATIVE, NO_SCALE, LOWER
     ),
+    "map_error": Meaning("root mean square distance of two maps from noise to data", better=LOWER),
+    "map_slope": Meaning("slope of a map from noise to data, at the far end"),
+    "transport_residual": Meaning("root mean square of what density and drift leave of the transport equation", better=LOWER),
+    "distribution_distance": Meaning("largest difference of two distribution functions", better=LOWER),
+    "drift_error": Meaning("E int |drift - exact|^2 dt", better=LOWER),
+    "marginal_divergence": Meaning("KL of the exact law at the end from the model's", NEGATIVE, NO_SCALE, LOWER),
+    "bound_ratio": Meaning("such a divergence over its bound by the error of the drift", better=LOWER),
+    "regression_loss": Meaning("mean loss of a regression, per coordinate", better=LOWER),
+    "posterior_divergence": Meaning("KL of a sampler's output and the exact law", NEGATIVE, NO_SCALE, LOWER),
+    "mode_error": Meaning("total variation of the shares of modes from their exact posterior weights", better=LOWER),
+    "posterior_distance": Meaning("W1 from exact posterior samples, mean over 50 directions", better=LOWER),
+    "max_sliced_distance": Meaning("W2 from exact samples, largest of 100 random directions", better=LOWER),
+    "sample_deviation": Meaning("standard deviation of the first coordinate of samples"),
+    "order_share": Meaning("share of comparisons that come out in the source's order", better=HIGHER),
+    "diverged_share": Meaning("share of samples that are no finite point near the data", better=LOWER),
+    "coverage": Meaning("share of truths within the central credible interval of their posterior's samples"),
+    "evaluations_per_sample": Meaning("network evaluations for each sample", better=LOWER),
+    "spread_ratio": Meaning("deviation of an image's samples over the error of their mean; 1 for posterior samples"),
+    "psnr": Meaning("10 log10 of 255^2 over the mean squared error in grey levels", better=HIGHER),
     "wasserstein_distance": Meaning("W_2 between two samples: root of the least mean square of a pairing", better=LOWER),
     "wasserstein_floor": Meaning("W_2 between two samples of the target: what a perfect model shows"),
     "path_energy": Meaning("E int |v|^2 dt of a flow", better=LOWER),
@@ -181,7 +200,7 @@ _PLAIN = {
     name: (Measure(name), NOTHING)
     for name in (
         *("1", "grey levels", "parameters", "steps", "steps/s", "examples", "epochs", "layers", "units", "pixels"),
-        *("seconds", "hours", "evaluations"),
+        *("seconds", "hours", "evaluations", "dB"),
     )
 }
 UNITS = _INFORMATION | _PLAIN

@@ -1,0 +1,100 @@
+"""Samplers of posteriors beside the exact one: samples, calibration; training on noisy data; restored images."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from dpm.figures import WIDTH, Arrays, styled
+from dpm.figures.images import tile
+
+NAMES = {
+    "posterior": "exact samples",
+    "exact_score": "exact score",
+    "particles": "particles (MCGDiff)",
+    "multiplied_16": "2015, 16 sweeps",
+    "multiplied_4": "2015, 4 sweeps",
+    "multiplied": "2015, 1 sweep",
+    "pigdm": "PiGDM",
+    "tmpd": "TMPD",
+    "dps": "DPS",
+    "mmps": "MMPS",
+}
+
+
+@styled
+def samples(arrays: Arrays) -> Figure:
+    """arrays: `<method>_samples` (n, 2) of every method; the 25 modes as grey crosses."""
+    shown = [name for name in NAMES if f"{name}_samples" in arrays]
+    figure = Figure(figsize=(WIDTH, 1.6 * -(-len(shown) // 3) + 0.2), layout="constrained")
+    panels = figure.subplots(-(-len(shown) // 3), 3, sharex=True, sharey=True, squeeze=False).flat
+    for axes, name in zip(panels, shown, strict=False):
+        modes = np.arange(-2, 3) * 8
+        axes.plot(*np.meshgrid(modes, modes), "x", color="0.75", markersize=3, zorder=0)
+        axes.plot(*arrays[f"{name}_samples"].T, ".", color="C0", markersize=2, alpha=0.5)
+        axes.set(title=NAMES[name], xlim=(-22, 22), ylim=(-22, 22), aspect="equal")
+    for axes in list(panels)[len(shown) :]:
+        axes.set_axis_off()
+    figure.supxlabel("$x_1$")
+    figure.supylabel("$x_2$")
+    return figure
+
+
+@styled
+def calibration(arrays: Arrays) -> Figure:
+    """arrays: `<method>_ranks` (K,), the rank of x_0 among 19 samples of its posterior, 0..19; five ranks a bar."""
+    shown = [name for name in NAMES if f"{name}_ranks" in arrays]
+    figure = Figure(figsize=(WIDTH, 1.5 * -(-len(shown) // 4) + 0.3), layout="constrained")
+    panels = figure.subplots(-(-len(shown) // 4), 4, sharex=True, sharey=True, squeeze=False).flat
+    for axes, name in zip(panels, shown, strict=False):
+        ranks = arrays[f"{name}_ranks"]
+        expected = len(ranks) / 5
+        axes.hist(ranks, bins=np.arange(0, 21, 4) - 0.5, color="C0", alpha=0.6)
+        axes.axhline(expected, color="0.3", linewidth=1)
+        axes.axhspan(*(expected + np.array([-2, 2]) * (expected * 0.8) ** 0.5), color="0.3", alpha=0.15, linewidth=0)
+        axes.set(title=NAMES[name], xticks=[0, 19])
+    for axes in list(panels)[len(shown) :]:
+        axes.set_axis_off()
+    figure.supxlabel("rank of $x_0$ among 19 samples")
+    figure.supylabel("observations")
+    return figure
+
+
+@styled
+def amplified(arrays: Mapping[str, Arrays]) -> Figure:
+    """Left, of every training by name: error (K,) of x_0-hat at each level (K,). Right: amplification (K,), 0 below."""
+    figure = Figure(figsize=(WIDTH, 2.6), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for (label, of), style in zip(arrays.items(), ("s--", "o-", "^:"), strict=False):
+        left.loglog(of["level"], of["error"], style, label=label, markersize=3)
+    above = of["amplification"] > 0
+    right.loglog(of["level"][above], of["amplification"][above], "o-", markersize=3)
+    for axes in (left, right):
+        axes.axvline(of["noise"][0], color="0.3", linewidth=1, linestyle=":")
+        axes.set(xlabel=r"noise level $\sigma_t / \alpha_t$", title="dotted: noise of the data")
+    for axes, ticks in ((left, [0.1, 0.2, 0.5, 1, 2, 5]), (right, [0.5, 1, 2, 5])):
+        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        axes.tick_params(axis="x", which="minor", labelbottom=False)
+    left.set(ylabel=r"RMS error of $\hat x_0$")
+    left.legend()
+    right.set(ylabel=r"error of $\hat x_0$ / error of $E[y \mid x_t]$")
+    return figure
+
+
+@styled
+def restored(arrays: Arrays) -> Figure:
+    """A row for each task: images, A^T y, and of each method a sample and the deviation of samples, times 3; grey levels."""
+    methods = [name for name in NAMES if f"inpainting_{name}" in arrays]
+    figure = Figure(figsize=(WIDTH, 3 * WIDTH / (2 + 2 * len(methods)) + 0.6), layout="constrained")
+    panels = figure.subplots(3, 2 + 2 * len(methods), squeeze=False)
+    for row, task in zip(panels, ("inpainting", "deblurring", "subsampling"), strict=True):
+        shown = {"original": arrays["original"], "observed": arrays[f"{task}_observed"]}
+        for name in methods:
+            shown[NAMES[name]] = arrays[f"{task}_{name}"]
+            shown[f"{NAMES[name]}: spread"] = np.minimum(3 * arrays[f"{task}_{name}_spread"], 255)
+        for axes, (title, images) in zip(row, shown.items(), strict=True):
+            axes.imshow(tile(images, 2) / 255, interpolation="nearest")
+            axes.set(xticks=[], yticks=[])
+            axes.set_title(title if task == "inpainting" else "", fontsize=7)
+        row[0].set_ylabel(task)
+    return figure

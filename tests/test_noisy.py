@@ -1,0 +1,154 @@
+"""Noisy and masked training data: what each objective has as its minimum, where it is known."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from dpm.data.mixtures import GaussianMixture, MixtureDenoiser
+from dpm.data.noisy import Noisy
+from dpm.decoders import Network
+from dpm.errors import UserError
+from dpm.evaluators.noisy import LearnedLaw, divergence
+from dpm.objectives.ambient import FromMasked
+from dpm.objectives.noisy import FromNoisy
+from dpm.predictions.papers import X0
+from dpm.processes.gaussian import GaussianDiffusion
+from dpm.reverse.gaussian import GaussianReverse
+from dpm.schedules import BetaSchedule, linear
+from dpm.variances import FixedLarge
+
+NOISE = 0.5
+CLEAN = GaussianMixture([1.0], [[0.0, 0.0]], [[1.0, 0.01]])
+NOISED = GaussianMixture([1.0], [[0.0, 0.0]], [[1.25, 0.26]])
+PROCESS = GaussianDiffusion(linear(1000, 1e-4, 0.02))
+
+
+class Scaled(nn.Module):
+    """A trained factor of x_t for each coordinate."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.factor = nn.Parameter(torch.zeros(2, dtype=torch.float64))
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        return self.factor * x
+
+
+def reverse(network: nn.Module, process: GaussianDiffusion = PROCESS) -> GaussianReverse:
+    return GaussianReverse(process, network, X0(), FixedLarge(), Network())
+
+
+def one_level(v: float) -> GaussianDiffusion:
+    """A chain of one step, with sigma / alpha = v."""
+    return GaussianDiffusion(BetaSchedule(torch.tensor([v**2 / (1 + v**2)])))
+
+
+def test_noisy_data_are_noisy_where_they_are_trained_on() -> None:
+    data = Noisy(CLEAN, NOISE)
+    y = data.batch(40_000, 0, 3)
+    torch.testing.assert_close(y.var(0), torch.tensor([1.25, 0.26], dtype=torch.float64), rtol=0.03, atol=0)
+    torch.testing.assert_close(data.held_out(10), CLEAN.held_out(10))
+    assert not torch.equal(y, data.batch(40_000, 0, 4))
+    few = Noisy(CLEAN, NOISE, number=5)
+    assert len(torch.cat([few.batch(50, 0, step) for step in range(3)]).unique(dim=0)) == 5  # each keeps its noise
+
+
+@pytest.mark.parametrize(("v", "wide", "narrow"), [(0.6, 0.735294, 0.027027), (1.0, 0.5, 0.009901), (2.0, 0.2, 0.002494)])
+def test_the_corrected_regression_has_the_clean_estimate_as_its_minimum(v: float, wide: float, narrow: float) -> None:
+    """x_0-hat = c x_t / alpha: the loss is a parabola in c, whose vertex three values give."""
+    process, objective, n = one_level(v), FromNoisy(NOISE, least=1.001), 400_000
+    alpha = process.schedule(torch.tensor([1]))[0]
+    y = Noisy(CLEAN, NOISE).batch(n, 0, 0)
+    network = Scaled()
+    for coordinate, c in enumerate((wide, narrow)):
+        losses = []
+        for factor in (0.0, 1.0, 2.0):
+            torch.manual_seed(0)
+            network.factor.data = torch.zeros(2, dtype=torch.float64)
+            network.factor.data[coordinate] = factor / alpha
+            with torch.no_grad():
+                losses.append(objective.regression(reverse(network, process), y, torch.ones(n, dtype=torch.long)).mean())
+        curvature = losses[0] - 2 * losses[1] + losses[2]
+        vertex = (losses[0] - losses[1]) / curvature + 0.5
+        share = 1 - NOISE**2 / v**2  # the error of E[y | x_t] is amplified by 1 / share
+        assert vertex.item() == pytest.approx(c, abs=4 * 1.2 / (share * v * n**0.5))
+
+
+def test_the_exact_denoiser_is_a_martingale_below_the_noise_and_a_wrong_one_is_not() -> None:
+    objective, y = FromNoisy(NOISE, least=1.02), Noisy(CLEAN, NOISE).batch(20_000, 0, 0)
+    fine = GaussianReverse(PROCESS, MixtureDenoiser(CLEAN, PROCESS.schedule), X0(), FixedLarge(), Network())
+    wrong = GaussianReverse(PROCESS, MixtureDenoiser(NOISED, PROCESS.schedule), X0(), FixedLarge(), Network())
+    alpha, sigma = PROCESS.schedule(torch.arange(1001))
+    low = int((sigma / alpha > 1.02 * NOISE).nonzero()[0])
+    values = {}
+    for name, model in (("fine", fine), ("wrong", wrong)):
+        torch.manual_seed(0)
+        drawn = [objective.martingale(model, y, low).detach() for _ in range(6)]
+        values[name] = torch.stack([d.mean() for d in drawn]).mean().item()
+    assert abs(values["fine"]) < 1e-3  # steps of a coarse grid are Gaussian only nearly
+    broken = GaussianReverse(PROCESS, Scaled(), X0(), FixedLarge(), Network())
+    broken.network.factor.data += 0.9
+    torch.manual_seed(0)
+    off = torch.stack([objective.martingale(broken, y, low).detach().mean() for _ in range(6)]).mean()
+    assert off > 10 * abs(values["fine"])
+
+
+def test_naive_training_is_this_far_from_the_clean_law() -> None:
+    torch.manual_seed(0)
+    x = NOISED.sample(400_000, torch.Generator().manual_seed(0))
+    assert divergence(CLEAN.means[0], CLEAN.covariances[0], x) == pytest.approx(1.159851, rel=0.01)
+
+
+def test_the_learned_law_of_an_exact_denoiser_is_the_clean_one() -> None:
+    model = GaussianReverse(PROCESS, MixtureDenoiser(CLEAN, PROCESS.schedule), X0(), FixedLarge(), Network())
+    found = LearnedLaw(4000, 100, 1.1)(model, Noisy(CLEAN, NOISE), CLEAN.held_out(200), 0)
+    above, end = found.measurements
+    assert above.protocol["at"] == "above_the_noise"
+    assert above.value < 0.005
+    assert end.value < 0.02
+    assert max(found.arrays["error"]) < 1e-12
+    naive = GaussianReverse(PROCESS, MixtureDenoiser(NOISED, PROCESS.schedule), X0(), FixedLarge(), Network())
+    *_, end = LearnedLaw(4000, 100, 1.1)(naive, Noisy(CLEAN, NOISE), CLEAN.held_out(200), 0).measurements
+    assert end.value == pytest.approx(1.159851, rel=0.03)
+
+
+class Linear(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(2, 2, dtype=torch.float64))
+
+    def forward(self, seen: Tensor, t: Tensor) -> Tensor:
+        """By the first coordinate, for the pattern (1, 0) alone."""
+        pattern = (seen[:, 2] * (1 - seen[:, 3]))[:, None]
+        return pattern * seen[:, :1] * self.weight[:, 0]
+
+
+@pytest.mark.parametrize("delete", [0.1, 0.0])
+def test_masked_data_determine_every_coordinate_by_further_deletions(delete: float) -> None:
+    """x_0 ~ N(0, [[1, 0.8], [0.8, 1]]) at sigma / alpha = 1/2, half of it seen: coefficients 0.8, 0.64 of pattern (1, 0)."""
+    n, process = 400_000, one_level(0.5)
+    pair = GaussianMixture([1.0], [[0.0, 0.0]], torch.tensor([[[1.0, 0.8], [0.8, 1.0]]]))
+    x_0 = pair.sample(n, torch.Generator().manual_seed(0))
+    known = (torch.rand(x_0.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64) < 0.5).double()
+    network = Linear()
+    torch.manual_seed(0)
+    FromMasked(delete)(reverse(network, process), (known * x_0, known)).mean().backward()
+    slope = network.weight.grad[:, 0].clone()
+    network.weight.data += 1
+    network.weight.grad = None
+    torch.manual_seed(0)
+    FromMasked(delete)(reverse(network, process), (known * x_0, known)).mean().backward()
+    curvature = network.weight.grad[:, 0] - slope
+    alpha = process.schedule(torch.tensor([1]))[0].item()
+    if delete == 0:
+        assert curvature[1] == 0  # a coordinate that is never asked for where it is hidden
+        curvature[1] = 1
+    coefficients = -slope / curvature * alpha  # of x_t / alpha
+    assert coefficients[0].item() == pytest.approx(0.8, abs=0.01)
+    assert coefficients[1].item() == pytest.approx(0.64 if delete else 0, abs=0.03)
+
+
+@pytest.mark.parametrize("wrong", [lambda: FromNoisy(0.0), lambda: FromNoisy(0.5, least=1.0), lambda: FromMasked(1.0)])
+def test_what_cannot_be_meant_is_refused(wrong) -> None:
+    with pytest.raises(UserError):
+        wrong()
