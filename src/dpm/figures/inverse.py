@@ -27,13 +27,13 @@ def samples(arrays: Arrays) -> Figure:
     """arrays: `<method>_samples` (n, 2) of every method; the 25 modes as grey crosses."""
     shown = [name for name in NAMES if f"{name}_samples" in arrays]
     figure = Figure(figsize=(WIDTH, 1.6 * -(-len(shown) // 3) + 0.2), layout="constrained")
-    panels = figure.subplots(-(-len(shown) // 3), 3, sharex=True, sharey=True, squeeze=False).flat
+    panels = list(figure.subplots(-(-len(shown) // 3), 3, sharex=True, sharey=True, squeeze=False).flat)
     for axes, name in zip(panels, shown, strict=False):
         modes = np.arange(-2, 3) * 8
         axes.plot(*np.meshgrid(modes, modes), "x", color="0.75", markersize=3, zorder=0)
         axes.plot(*arrays[f"{name}_samples"].T, ".", color="C0", markersize=2, alpha=0.5)
         axes.set(title=NAMES[name], xlim=(-22, 22), ylim=(-22, 22), aspect="equal")
-    for axes in list(panels)[len(shown) :]:
+    for axes in panels[len(shown) :]:
         axes.set_axis_off()
     figure.supxlabel("$x_1$")
     figure.supylabel("$x_2$")
@@ -45,7 +45,7 @@ def calibration(arrays: Arrays) -> Figure:
     """arrays: `<method>_ranks` (K,), the rank of x_0 among 19 samples of its posterior, 0..19; five ranks a bar."""
     shown = [name for name in NAMES if f"{name}_ranks" in arrays]
     figure = Figure(figsize=(WIDTH, 1.5 * -(-len(shown) // 4) + 0.3), layout="constrained")
-    panels = figure.subplots(-(-len(shown) // 4), 4, sharex=True, sharey=True, squeeze=False).flat
+    panels = list(figure.subplots(-(-len(shown) // 4), 4, sharex=True, sharey=True, squeeze=False).flat)
     for axes, name in zip(panels, shown, strict=False):
         ranks = arrays[f"{name}_ranks"]
         expected = len(ranks) / 5
@@ -53,7 +53,7 @@ def calibration(arrays: Arrays) -> Figure:
         axes.axhline(expected, color="0.3", linewidth=1)
         axes.axhspan(*(expected + np.array([-2, 2]) * (expected * 0.8) ** 0.5), color="0.3", alpha=0.15, linewidth=0)
         axes.set(title=NAMES[name], xticks=[0, 19])
-    for axes in list(panels)[len(shown) :]:
+    for axes in panels[len(shown) :]:
         axes.set_axis_off()
     figure.supxlabel("rank of $x_0$ among 19 samples")
     figure.supylabel("observations")
