@@ -90,7 +90,7 @@ class AuditOfTable:
                 ends = GaussianEnds(d, self.means, [1.0, 1.0])
                 found = np.array([covariance(coupling, ends.sample(self.B, generator)) for _ in range(self.batches)])
                 c, stderr = float(found.mean()), standard_error(found)
-                about: dict[str, Scalar] = {"coupling": named(coupling), "dimensions": d, "B": self.B}
+                about: dict[str, Scalar] = {"coupling": named(coupling), "d": d, "B": self.B}
                 rows.append(Measurement("covariance", c, stderr, self.batches, "1", about, recipe={}))
                 for formula, slips in (("paper", False), ("runner", True)):
                     value, moved = (self.expected(d, each, slips) for each in (c, c + stderr))

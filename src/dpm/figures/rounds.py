@@ -67,7 +67,7 @@ def audit(records: Sequence[Record], claims: Sequence[Claim]) -> Figure:
     figure = Figure(figsize=(0.7 * WIDTH, 3.0), layout="constrained")
     axes = figure.subplots()
     for k, (formula, label) in enumerate((("paper", "eq. 8 of the paper"), ("runner", "formula of the released runner"))):
-        own = sorted((int(m.protocol["dimensions"]), m.value) for m in rows if m.protocol["formula"] == formula)
+        own = sorted((int(m.protocol["d"]), m.value) for m in rows if m.protocol["formula"] == formula)
         axes.loglog(*zip(*own, strict=True), "so"[k] + "--", color=f"C{k}", fillstyle="none", label=f"no training, {label}")
     published = sorted((int(claim.protocol["dimensions"]), claim.value) for claim in claims)  # type: ignore[arg-type]
     axes.loglog(*zip(*published, strict=True), "D", color="0.1", markersize=4, label="published")
