@@ -151,8 +151,8 @@ def test_figures_of_rounds_show_what_records_hold() -> None:
     few = [Measurement("deviation", 0.8, 0.0, 1, "1", {"round": 1, "steps_of_solver": k}) for k in (1, 2)]
     (axes,) = rounds.few_steps([record(*few)]).axes
     np.testing.assert_allclose(axes.lines[0].get_ydata(), [0.8, 0.8])
-    about = {"coupling": "MiniBatchOT", "dimensions": 5}
-    rows = [Measurement("gaussian_divergence", v, 0.0, 1, "nats", {**about, "formula": f}, oracle=1e-3) for f, v in FORMULAS]
+    about = {"coupling": "MiniBatchOT", "d": 5}
+    rows = [Measurement("gaussian_divergence", v, 0.0, 1, "nats", {**about, "formula": f}) for f, v in FORMULAS]
     claims = [claim for id, claim in CLAIMS.items() if id.startswith("tong_2023/table7/exact/")]
     (axes,) = rounds.audit([record(*rows)], claims).axes
     assert [float(line.get_ydata()[0]) for line in axes.lines[:2]] == [0.016, 0.004]

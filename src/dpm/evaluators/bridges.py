@@ -64,8 +64,8 @@ class AuditOfTable:
 
     The `covariance` of a coordinate under the coupling of mini-batches of B points is measured on `batches` of them. Bridges
     between ends with this covariance have linear drifts, whose samples by 20 steps of Euler and Maruyama's are Gaussian with
-    variances by recursion. The fitted divergence of n such samples has a closed expectation; `oracle` is that of exact ones. By
-    `formula`: with the flow target of the paper's eq. 8, and with that of the released runner (`dpm.paths.RunnerBridge`).
+    variances by recursion. The fitted divergence of n such samples has a closed expectation. By `formula`: with
+    the flow target of the paper's eq. 8, and with that of the released runner (`dpm.paths.RunnerBridge`).
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class AuditOfTable:
                 ends = GaussianEnds(d, self.means, [1.0, 1.0])
                 found = np.array([covariance(coupling, ends.sample(self.B, generator)) for _ in range(self.batches)])
                 c, stderr = float(found.mean()), standard_error(found)
-                about: dict[str, Scalar] = {"coupling": named(coupling), "dimensions": d, "B": self.B}
+                about: dict[str, Scalar] = {"coupling": named(coupling), "d": d, "B": self.B}
                 rows.append(Measurement("covariance", c, stderr, self.batches, "1", about, recipe={}))
                 for formula, slips in (("paper", False), ("runner", True)):
                     value, moved = (self.expected(d, each, slips) for each in (c, c + stderr))

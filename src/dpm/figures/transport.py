@@ -40,19 +40,19 @@ def table(records: Sequence[Record], claims: Sequence[Claim]) -> Figure:
     floors = {r.experiment: m.value for r in records for m in r.measurements if m.quantity == "wasserstein_floor"}
     if not answers:
         raise UserError("records that answer no claim have no place beside the table")
-    figure = Figure(figsize=(WIDTH, 3.4), layout="constrained")
-    for axes, (quantity, title) in zip(figure.subplots(1, 2), NAMES.items(), strict=True):
-        shown = [claim for claim in claims if claim.quantity == quantity and claim.id in answers]
-        for row, claim in enumerate(shown):
-            error = 2 * (claim.stderr or 0.0)
+    places = list(dict.fromkeys(claim.id.rsplit("/", 1)[0] for claim in claims if claim.id in answers))
+    figure = Figure(figsize=(WIDTH, 1.2 + 0.28 * len(places)), layout="constrained")
+    for axes, (quantity, title) in zip(figure.subplots(1, 2, sharey=True), NAMES.items(), strict=True):
+        for claim in (claim for claim in claims if claim.quantity == quantity and claim.id in answers):
+            place, _ = claim.id.rsplit("/", 1)
+            row, error = places.index(place), 2 * (claim.stderr or 0.0)
             low = max(claim.value - error, claim.value / 20)  # on a logarithmic axis
             axes.plot([low, claim.value + error], [row, row], color="0.6", linewidth=5, solid_capstyle="butt")
             axes.plot(claim.value, row, "|", color="0.1", markersize=11)
             axes.plot([m.value for m in answers[claim.id]], [row] * len(answers[claim.id]), "o", color="C0", markersize=3)
-            floor = floors.get("tong_2023/" + "_".join(claim.id.split("/")[2:4]))
+            floor = floors.get("tong_2023/" + "_".join(place.split("/")[2:]))
             if quantity == "wasserstein_distance" and floor:
                 axes.plot(floor, row, "x", color="C1", markersize=5)
-        labels = [": ".join(claim.id.split("/")[2:4]).replace("_", " ") for claim in shown]
-        axes.set_yticks(range(len(shown)), labels)
-        axes.set(xscale="log", xlabel=title, ylim=(len(shown) - 0.4, -0.6))
+        axes.set_yticks(range(len(places)), [": ".join(place.split("/")[2:]).replace("_", " ") for place in places])
+        axes.set(xscale="log", xlabel=title, ylim=(len(places) - 0.4, -0.6))
     return figure
