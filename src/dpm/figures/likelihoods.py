@@ -33,7 +33,7 @@ def estimates(records: Sequence[Record]) -> Figure:
         raise UserError("estimates of a likelihood are drawn from records that have some: evaluators=likelihoods")
     rows = [m for m in records[0].measurements if m.quantity == quantity and "estimator" in m.protocol]
     labels = [label(m) for m in rows]
-    figure = Figure(figsize=(WIDTH, 0.6 + 0.34 * len(rows)), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 0.8 + 0.34 * len(rows)), layout="constrained")
     axes, seen = figure.subplots(), set[str]()
     for number, record in enumerate(records):
         shift = 0.12 * (number - (len(records) - 1) / 2)
@@ -53,5 +53,5 @@ def estimates(records: Sequence[Record]) -> Figure:
     axes.set_yticks(range(len(labels), 0, -1), labels)
     better = "log likelihood: higher is better" if quantity == "log_likelihood_bound" else "-log likelihood: lower is better"
     axes.set(xlabel=f"{better} ({rows[0].unit})", ylim=(0.4, len(labels) + 0.6))
-    axes.legend(loc="best")
+    figure.legend(loc="outside upper center", ncols=4)
     return figure
