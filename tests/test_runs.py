@@ -346,7 +346,7 @@ EPSILON = "experiment=ho_2020/table2"
             ["reverse.network={wide:2}"],
             "there is no key 'reverse.network.wide' in the configuration; ",
         ),
-        (["data=3"], "data=3: choose one by its name: binary_heartbeat, cifar10,"),
+        (["data=3"], "data=3: choose one by its name: binary_heartbeat, chorales, cifar10,"),
         (["tier=tiny"], "choose from: smoke, laptop, paper"),
         (["lr=0.01"], "there is no key 'lr' in the configuration; did you mean optimizer.lr?"),
         (["+lr=0.01"], "nothing reads a key 'lr' that is not in the configuration; did you mean optimizer.lr?"),

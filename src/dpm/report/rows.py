@@ -24,7 +24,7 @@ MEANINGS = {
 }
 
 
-JUDGED = ("result", "repeated", "quoted")  # kinds of claims that a row may set against our records
+JUDGED = ("result", "repeated", "quoted", "derived")  # kinds of claims that a row may set against our records
 
 
 @dataclass(frozen=True)

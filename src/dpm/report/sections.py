@@ -45,7 +45,7 @@ def verdicts(rows: Sequence[Row], claims: Claims) -> str:
     """What the words mean, and how many numbers each of them stands for."""
     counts = counted(claims, rows)
     words = [(f"**{word}**", MEANINGS[word], *map(str, counts[word].values())) for word in counts]
-    return table(("verdict", "meaning", "results", "repeated", "quoted"), words, "llrrr")
+    return table(("verdict", "meaning", "results", "repeated", "quoted", "derived"), words, "llrrrr")
 
 
 def waiting(rows: Sequence[Row], claims: Claims) -> str:
