@@ -55,7 +55,7 @@ class GaussianMixture(Synthetic):
     def score(self, x: Tensor, alpha: Coefficient, sigma: Coefficient) -> Tensor:
         """grad log q(x), like x."""
         log_joint, z, variance = self._components(x, alpha, sigma)
-        return -torch.einsum("bk,kij,bkj->bi", log_joint.softmax(1), self.axes, z / variance)
+        return -torch.einsum("bk,kij,bkj->bi", log_joint.softmax(1), self.axes.to(x.device), z / variance)
 
     def posterior_moments(self, x: Tensor, alpha: Coefficient, sigma: Coefficient) -> tuple[Tensor, Tensor]:
         """E[x_0 | x] and the diagonal of Cov[x_0 | x], (B, d)."""
@@ -71,7 +71,8 @@ class GaussianMixture(Synthetic):
         """E[x_0 | x], (B, d), and Cov[x_0 | x], (B, d, d): law of total covariance over the components."""
         shares, means, left = self.posterior_components(x, alpha, sigma)
         mean = torch.einsum("bk,bki->bi", shares, means)
-        within = torch.einsum("bk,kij,bkj,klj->bil", shares, self.axes, left, self.axes)
+        axes = self.axes.to(x.device)
+        within = torch.einsum("bk,kij,bkj,klj->bil", shares, axes, left, axes)
         between = torch.einsum("bk,bki,bkl->bil", shares, means - mean[:, None], means - mean[:, None])
         return mean, within + between
 
@@ -91,16 +92,23 @@ class GaussianMixture(Synthetic):
         """P(k | x), (B, K); E[x_0 | x, k], and the variances of x_0 given x and k in the axes of k, (B, K, d)."""
         log_joint, z, variance = self._components(x, alpha, sigma)
         a, s2 = _coefficients(x, alpha, sigma)
-        means = self.means + torch.einsum("kij,bkj->bki", self.axes, a * self.variances / variance * z)
-        return log_joint.softmax(1), means, self.variances * s2 / variance
+        _, means, variances, axes = self._on(x.device)
+        means = means + torch.einsum("kij,bkj->bki", axes, a * variances / variance * z)
+        return log_joint.softmax(1), means, variances * s2 / variance
 
     def _components(self, x: Tensor, alpha: Coefficient, sigma: Coefficient) -> tuple[Tensor, Tensor, Tensor]:
         """log weights_k q_k(x), (B, K); x - alpha m_k in the axes of k, and its variances there, (B, K, d)."""
         a, s2 = _coefficients(x, alpha, sigma)
-        z = torch.einsum("kji,bkj->bki", self.axes, x[:, None] - a * self.means)
-        variance = a**2 * self.variances + s2
+        weights, means, variances, axes = self._on(x.device)
+        z = torch.einsum("kji,bkj->bki", axes, x[:, None] - a * means)
+        variance = a**2 * variances + s2
         log_q = -0.5 * (z.square() / variance + (2 * math.pi * variance).log()).sum(2)
-        return self.weights.log() + log_q, z, variance
+        return weights.log() + log_q, z, variance
+
+    def _on(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Weights, means, variances and axes where the points are."""
+        weights, means, variances, axes = (p.to(device) for p in (self.weights, self.means, self.variances, self.axes))
+        return weights, means, variances, axes
 
 
 def _coefficients(x: Tensor, alpha: Coefficient, sigma: Coefficient) -> tuple[Tensor, Tensor]:
