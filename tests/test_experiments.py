@@ -180,7 +180,7 @@ MAY_WAIT = {  # for numbers of the device during a training step, besides the lo
     *("__init__.py", "bound.py"),  # of reverse, and the bound: is s = 0 in this batch?
     *("rbf.py", "sigmoid_mlp.py"),  # a read-out for each time: which times are there, and how often
     "optimizers.py",  # line searches
-    *("noisy.py", "schedules.py"),  # the first step of a chain above the noise of its data, and the one that a draw goes to
+    "noisy.py",  # the first step of a chain above the noise of its data, and the one that a draw goes to
 }
 
 

@@ -31,7 +31,7 @@ class FromNoisy:
 
     def __call__(self, reverse: GaussianReverse, y: Tensor) -> Tensor:
         schedule, T = reverse.process.schedule, len(reverse.process.schedule)
-        first = float(schedule.time(torch.tensor(self.least * self.noise, dtype=torch.float64, device=y.device)))
+        first = float(schedule.time(torch.full((1,), self.least * self.noise, dtype=torch.float64, device=y.device)))
         low = min(int(first) + 1, T)
         t = torch.randint(low, T + 1, (len(y),), device=y.device)
         loss = self.regression(reverse, y, t)
