@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from dpm.figures import WIDTH, Arrays, styled
+from dpm.figures import WIDTH, Array, Arrays, styled
 from dpm.figures.images import tile
 
 NAMES = {
@@ -25,16 +26,12 @@ NAMES = {
 @styled
 def samples(arrays: Arrays) -> Figure:
     """arrays: `<method>_samples` (n, 2) of every method; the 25 modes as grey crosses."""
-    shown = [name for name in NAMES if f"{name}_samples" in arrays]
-    figure = Figure(figsize=(WIDTH, 1.6 * -(-len(shown) // 3) + 0.2), layout="constrained")
-    panels = list(figure.subplots(-(-len(shown) // 3), 3, sharex=True, sharey=True, squeeze=False).flat)
-    for axes, name in zip(panels, shown, strict=False):
+    figure, panels = _of_methods(arrays, "samples", columns=3, height=1.6, beside=0.2)
+    for axes, points in panels:
         modes = np.arange(-2, 3) * 8
         axes.plot(*np.meshgrid(modes, modes), "x", color="0.75", markersize=3, zorder=0)
-        axes.plot(*arrays[f"{name}_samples"].T, ".", color="C0", markersize=2, alpha=0.5)
-        axes.set(title=NAMES[name], xlim=(-22, 22), ylim=(-22, 22), aspect="equal")
-    for axes in panels[len(shown) :]:
-        axes.set_axis_off()
+        axes.plot(*points.T, ".", color="C0", markersize=2, alpha=0.5)
+        axes.set(xlim=(-22, 22), ylim=(-22, 22), aspect="equal")
     figure.supxlabel("$x_1$")
     figure.supylabel("$x_2$")
     return figure
@@ -43,21 +40,31 @@ def samples(arrays: Arrays) -> Figure:
 @styled
 def calibration(arrays: Arrays) -> Figure:
     """arrays: `<method>_ranks` (K,), the rank of x_0 among 19 samples of its posterior, 0..19; five ranks a bar."""
-    shown = [name for name in NAMES if f"{name}_ranks" in arrays]
-    figure = Figure(figsize=(WIDTH, 1.5 * -(-len(shown) // 4) + 0.3), layout="constrained")
-    panels = list(figure.subplots(-(-len(shown) // 4), 4, sharex=True, sharey=True, squeeze=False).flat)
-    for axes, name in zip(panels, shown, strict=False):
-        ranks = arrays[f"{name}_ranks"]
+    figure, panels = _of_methods(arrays, "ranks", columns=4, height=1.5, beside=0.3)
+    for axes, ranks in panels:
         expected = len(ranks) / 5
-        axes.hist(ranks, bins=np.arange(0, 21, 4) - 0.5, color="C0", alpha=0.6)
+        axes.hist(ranks, bins=(np.arange(0, 21, 4) - 0.5).tolist(), color="C0", alpha=0.6)
         axes.axhline(expected, color="0.3", linewidth=1)
         axes.axhspan(*(expected + np.array([-2, 2]) * (expected * 0.8) ** 0.5), color="0.3", alpha=0.15, linewidth=0)
-        axes.set(title=NAMES[name], xticks=[0, 19])
-    for axes in panels[len(shown) :]:
-        axes.set_axis_off()
+        axes.set(xticks=[0, 19])
     figure.supxlabel("rank of $x_0$ among 19 samples")
     figure.supylabel("observations")
     return figure
+
+
+def _of_methods(
+    arrays: Arrays, what: str, columns: int, height: float, beside: float
+) -> tuple[Figure, list[tuple[Axes, Array]]]:
+    """A panel with its title for each method that has the array `<method>_<what>`, and that array; sizes in inches."""
+    shown = {name: arrays[f"{name}_{what}"] for name in NAMES if f"{name}_{what}" in arrays}
+    rows = -(-len(shown) // columns)
+    figure = Figure(figsize=(WIDTH, height * rows + beside), layout="constrained")
+    panels = list(figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flat)
+    for axes, name in zip(panels, shown, strict=False):
+        axes.set_title(NAMES[name])
+    for axes in panels[len(shown) :]:
+        axes.set_axis_off()
+    return figure, list(zip(panels, shown.values(), strict=False))
 
 
 @styled
