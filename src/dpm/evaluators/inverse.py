@@ -66,7 +66,7 @@ class Filtered(PosteriorSampler):
 class Ranked:
     """Total variation of the weights of modes, sliced W1 and cost of each method, in each number of `dimensions`.
 
-    y = x_1 + x_2 / 2 + n, given as `y`, on `mixture(d)`, as many samples as `counts` says, by the exact x_0-hat. Rows `posterior` are
+    y = x_1 + x_2 / 2 + n on `mixture(d)`, as many samples as `counts` says, by the exact x_0-hat. Rows `posterior` are
     exact samples, the floor, and `exact_score` the reverse process of the posterior itself. With `observations` also by the
     network's x_0-hat, on its data; and by the exact one for that many x_0 with a y each: the share of x_0 within the
     central 90 % of 19 samples of each posterior (first coordinate). Samples that diverge are counted, and left out; a
