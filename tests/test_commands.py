@@ -81,7 +81,7 @@ def test_the_study_is_what_make_always_did(monkeypatch) -> None:
     assert stages[3] == [
         [f"{evaluate} results=results/yours {paper}/mnist", f"{evaluate} results=results/yours experiment=ho_2020/mnist"]
     ]
-    assert stages[5:] == [[], [["experiments/report.py"]]]  # CIFAR-10 is not there
+    assert stages[4:] == [[], [["experiments/report.py"]]]  # CIFAR-10 is not there
     ran.clear()
     commands.reproduce(["textures"], "elsewhere")
     assert [stage for stage in ran if stage] == [[[["experiments/evaluate.py", "results=elsewhere", f"{paper}/textures"]]]]
