@@ -644,7 +644,7 @@ next((figure_1(load_arrays(run.arrays)) for run in runs), "no runs in results/ y
 # `noised` shall draw from $q(x_t \mid x_0)$. The kernel keeps the mean of $x_t^2$ at one; what comes out here does not.
 
 
-# %% tags=["check"] jupyter={"source_hidden": true}
+# %% jupyter={"source_hidden": true} tags=["check"]
 def mean_square(noised):
     """Of x_t at t = 30, over 100,000 points of the roll and both coordinates."""
     seeds.seed_everything(1)
@@ -684,7 +684,7 @@ def noised(x_0, t):
 exercise_1.judge(mean_square(noised))
 
 
-# %% tags=["solution"] jupyter={"source_hidden": true}
+# %% jupyter={"source_hidden": true} tags=["solution"]
 def noised(x_0, t):
     """`rand` is uniform on [0, 1]: neither centred nor of variance 1. A network trains on it without a complaint."""
     alpha, sigma = q.schedule(t[:, None])
@@ -699,7 +699,7 @@ assert exercise_1.right(mean_square(noised))
 # With the exact reverse of data $N(0, I)$ the bound must be the entropy. `kl` is put in the place of the KL divergence of
 # two Gaussians with diagonal covariances; the bound comes out in bits.
 
-# %% tags=["check"] jupyter={"source_hidden": true}
+# %% jupyter={"source_hidden": true} tags=["check"]
 few_normal = gaussian.held_out(4000)
 
 
@@ -736,7 +736,7 @@ def kl(a, b):
 exercise_2.judge(bound_with(kl)[0])
 
 
-# %% tags=["solution"] jupyter={"source_hidden": true}
+# %% jupyter={"source_hidden": true} tags=["solution"]
 def kl(a, b):
     """Densities of coordinates multiply, so their logarithms add up. As a loss the mean would do, as a bound it is none."""
     ratio = a.variance / b.variance
@@ -751,7 +751,7 @@ assert exercise_2.right(bound_with(kl)[0])
 # Data $N(0, 4 I)$, a chain of 20 steps that ends at $\bar\alpha_T = 0.2$, and the best reverse for all steps but the first,
 # which is fixed as in 2015. No $K$ may exceed the data's own $-h(X_0)$, which is printed; this one does. Mend `edges`.
 
-# %% tags=["check"] jupyter={"source_hidden": true}
+# %% jupyter={"source_hidden": true} tags=["check"]
 wide, chain = GaussianData(2, 0.0, 4.0), GaussianDiffusion(geometric(20, 1e-2, alpha_bar_T=0.2))
 spread = wide.held_out(20_000)
 seeds.seed_everything(3)
@@ -793,7 +793,7 @@ def edges(x_0, first, last):
 exercise_3.judge(K_with(edges(spread, first, last)))
 
 
-# %% tags=["solution"] jupyter={"source_hidden": true}
+# %% jupyter={"source_hidden": true} tags=["solution"]
 def edges(x_0, first, last):
     """The prior as a KL divergence; p(x_0 | x_1) = q(x_1 | x_0) pi(x_0) / pi(x_1), averaged without assuming E|x_0|^2 = d."""
     prior = kl_divergence(last, pi)
@@ -808,7 +808,7 @@ assert exercise_3.right(K_with(edges(spread, first, last)))
 #
 # Somebody trains on our roll with $\beta_1 = 3 \cdot 10^{-6}$ in place of ours. How high is the ceiling of $K$, in bits?
 
-# %% tags=["check"] jupyter={"source_hidden": true}
+# %% jupyter={"source_hidden": true} tags=["check"]
 blurred = 3e-6 + (1 - 3e-6) * v
 exercise_4 = Exercise(
     truth=-thin_curve_entropy(blurred),
@@ -828,7 +828,7 @@ ceiling = ...
 
 exercise_4.judge(ceiling)
 
-# %% tags=["solution"] jupyter={"source_hidden": true}
+# %% jupyter={"source_hidden": true} tags=["solution"]
 ceiling = -thin_curve_entropy(3e-6 + (1 - 3e-6) * v)  # what is left after one step: both noises
 
 assert exercise_4.right(ceiling)
@@ -841,7 +841,7 @@ assert exercise_4.right(ceiling)
 # depend on its batch mates: the number is the largest change of the first example's features when the times of all others
 # change.
 
-# %% tags=["check"] jupyter={"source_hidden": true}
+# %% jupyter={"source_hidden": true} tags=["check"]
 WIDTH = 32
 
 
@@ -877,7 +877,7 @@ def clock(t):
 exercise_5.judge(change(clock))
 
 
-# %% tags=["solution"] jupyter={"source_hidden": true}
+# %% jupyter={"source_hidden": true} tags=["solution"]
 def clock(t):
     """The axis of examples first. With batches of two sizes, or one of a single example, the mistake shows at once."""
     k = torch.arange(1, WIDTH + 1, dtype=torch.float64)
@@ -892,7 +892,7 @@ assert exercise_5.right(change(clock))
 # Training sees one step of the chain for each example, $t$ uniform on $2, \ldots, T$. `estimate` shall make of it a number
 # whose mean over $t$ is the whole bound. Here it is averaged over all $t$, for the oracle of section 6.
 
-# %% tags=["check"] jupyter={"source_hidden": true}
+# %% jupyter={"source_hidden": true} tags=["check"]
 seeds.seed_everything(6)
 terms = bound(oracle, x_0[:1000], stationary_edges)
 
@@ -926,7 +926,7 @@ def estimate(prior, transition, reconstruction):
 exercise_6.judge(mean_of(estimate))
 
 
-# %% tags=["solution"] jupyter={"source_hidden": true}
+# %% jupyter={"source_hidden": true} tags=["solution"]
 def estimate(prior, transition, reconstruction):
     """A chain of T steps has T - 1 of these terms: the first step is the reconstruction."""
     return prior + (T - 1) * transition + reconstruction

@@ -382,7 +382,7 @@ estimates([run.record for run in results.of("ho_2020/mixture_likelihoods")])
 # deviation from the mean at $t = 1$, and must end one standard deviation from it. Mend `velocity`.
 
 
-# %% tags=["check"] jupyter={"source_hidden": true}
+# %% jupyter={"source_hidden": true} tags=["check"]
 def deviation(t):
     """Of x_t, for data of variance 1/4."""
     alpha, sigma = equation(real(t))
@@ -429,7 +429,7 @@ def velocity(x, t):
 exercise_1.judge(end_of(velocity))
 
 
-# %% tags=["solution"] jupyter={"source_hidden": true}
+# %% jupyter={"source_hidden": true} tags=["solution"]
 def velocity(x, t):
     """Half of g^2: the reverse equation takes the other half for what its own noise spreads."""
     (alpha, sigma), (f, g2) = equation(t), coefficients(equation, t)
@@ -446,7 +446,7 @@ assert exercise_1.right(end_of(velocity))
 # looks plausible, and is not that of `dpm.samplers.ddim`.
 
 
-# %% tags=["check"] jupyter={"source_hidden": true}
+# %% jupyter={"source_hidden": true} tags=["check"]
 def walked(step):
     x = real(1.0)[:, None]
     for t in range(900, 100, -100):
@@ -490,7 +490,7 @@ def step(x, t, s):
 
 exercise_2.judge(walked(step))
 
-# %% tags=["solution"] jupyter={"source_hidden": true}
+# %% jupyter={"source_hidden": true} tags=["solution"]
 alpha_bars = torch.cat([real(1.0), torch.cumprod(1 - chain.betas, 0)])  # alpha_bar_0 = 1 first: then the index is t
 
 assert exercise_2.right(walked(step))
@@ -502,7 +502,7 @@ assert exercise_2.right(walked(step))
 # that were scaled to $[-1, 1]$ and dequantised with noise as wide as a level. Turn the log density of an image (nats, all
 # $d$ dimensions) into bits per dimension. Checked on uniform noise, for which everybody needs the same number of bits.
 
-# %% tags=["check"] jupyter={"source_hidden": true}
+# %% jupyter={"source_hidden": true} tags=["check"]
 d = 3 * 32 * 32
 log_p = -d * math.log(256 * 2 / 255)  # 256 levels, 2/255 apart
 per_nat = -log_p / d
@@ -530,7 +530,7 @@ def bits_per_dim(log_p, d):
 exercise_3.judge(bits_per_dim(log_p, d))
 
 
-# %% tags=["solution"] jupyter={"source_hidden": true}
+# %% jupyter={"source_hidden": true} tags=["solution"]
 def bits_per_dim(log_p, d):
     """The mass of a level is the density times its width, in each dimension."""
     return -(log_p / d + math.log(2 / 255)) / math.log(2)
@@ -546,7 +546,7 @@ assert exercise_3.right(bits_per_dim(log_p, d))
 # step is not among the $\tilde\beta_t$, since $\tilde\beta_1 = 0$. What did they take? Mend `decoder_variance`.
 
 
-# %% tags=["check"] jupyter={"source_hidden": true}
+# %% jupyter={"source_hidden": true} tags=["check"]
 def distortion(variance):
     """Bits/dim of a Gaussian decoder that misses by 0.95136 grey levels."""
     rmse, level = 0.95136 * 2 / 255, 2 / 255
@@ -576,7 +576,7 @@ def decoder_variance(betas):
 exercise_4.judge(distortion(decoder_variance(chain.betas)))
 
 
-# %% tags=["solution"] jupyter={"source_hidden": true}
+# %% jupyter={"source_hidden": true} tags=["solution"]
 def decoder_variance(betas):
     """beta-tilde_2 = beta_2 (1 - alpha_bar_1) / (1 - alpha_bar_2), half of beta_1: of both fixed variances in the release."""
     beta_1, beta_2 = betas[:2].tolist()

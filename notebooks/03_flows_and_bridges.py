@@ -430,7 +430,7 @@ for solver, order in ((euler, 1), (heun, 2)):
 # How far from straight are the paths of a rectified flow from $N(0, 1)$ to $N(0, 9)$, ends paired at random? Give the
 # straightness $S$, by a formula or with `pushed`.
 
-# %% tags=["check"] jupyter={"source_hidden": true}
+# %% jupyter={"source_hidden": true} tags=["check"]
 unit = np.eye(1)
 wider = GaussianBridges(unit, 9 * unit, 0 * unit, 0.0)
 journey = pushed(lambda x, t: torch.from_numpy(wider.velocity(t.numpy())[:, :, 0]) * x, torch.ones(1, 1).double(), 2000)
@@ -454,7 +454,7 @@ straightness_of_3 = ...
 
 exercise_1.judge(straightness_of_3)
 
-# %% tags=["solution"] jupyter={"source_hidden": true}
+# %% jupyter={"source_hidden": true} tags=["solution"]
 straightness_of_3 = (2 - math.pi / 2) * 3  # of s + s - V: the lines cost 1 + s^2, the flow (s - 1)^2, and they cross by V
 
 assert exercise_1.right(straightness_of_3)
@@ -464,7 +464,7 @@ assert exercise_1.right(straightness_of_3)
 #
 # Which covariance have the ends of the Schrödinger bridge from $N(0, 1)$ to $N(0, 4)$ with $\sigma = \tfrac32$?
 
-# %% tags=["check"] jupyter={"source_hidden": true}
+# %% jupyter={"source_hidden": true} tags=["check"]
 noise = 1.5
 bridged = plan(unit, 4 * unit, noise)[0, 0]
 exercise_2 = Exercise(
@@ -489,7 +489,7 @@ covariance_of_the_ends = ...
 
 exercise_2.judge(covariance_of_the_ends)
 
-# %% tags=["solution"] jupyter={"source_hidden": true}
+# %% jupyter={"source_hidden": true} tags=["solution"]
 covariance_of_the_ends = (math.sqrt(4 * 1 * 4 + 1.5**4) - 1.5**2) / 2
 
 assert exercise_2.right(covariance_of_the_ends)
@@ -500,7 +500,7 @@ assert exercise_2.right(covariance_of_the_ends)
 # The bridge between unit variances with $\sigma = 1$, simulated: $dx = a_t x\, dt + dw$. It must end with variance 1. What
 # is compared is the variance after 1000 steps of Euler and Maruyama, by its recursion, without any walker.
 
-# %% tags=["check"] jupyter={"source_hidden": true}
+# %% jupyter={"source_hidden": true} tags=["check"]
 steady = GaussianBridges(unit, unit, plan(unit, unit, 1.0), 1.0)
 
 
@@ -537,7 +537,7 @@ def slope(t):
 exercise_3.judge(variance_at_the_end(slope))
 
 
-# %% tags=["solution"] jupyter={"source_hidden": true}
+# %% jupyter={"source_hidden": true} tags=["solution"]
 def slope(t):
     """The field moves the density without noise; with noise the drift needs sigma^2 / 2 times the score, -x / Sigma_t, too."""
     return float(steady.velocity(t)[0, 0] - 0.5 / steady.covariance(t)[0, 0])

@@ -159,7 +159,7 @@ plt.show()
 # $1/4$. What is the mean of $x_2$ given that?
 
 
-# %% tags=["check"] jupyter={"source_hidden": true}
+# %% jupyter={"source_hidden": true} tags=["check"]
 def posterior_mean_of(coordinate, noise):
     return float(GaussianProblem(process, S, first, problem.y, noise).posterior().mean[coordinate])
 
@@ -180,7 +180,7 @@ posterior_mean = ...
 
 exercise_1.judge(posterior_mean)
 
-# %% tags=["solution"] jupyter={"source_hidden": true}
+# %% jupyter={"source_hidden": true} tags=["solution"]
 posterior_mean = 0.8 / (1 + 0.25**2) * 1.5  # Cov(x_2, y) / Var(y) * y
 
 assert exercise_1.right(posterior_mean)
@@ -193,7 +193,7 @@ assert exercise_1.right(posterior_mean)
 # the hundred steps draw from the posterior, in nats, without a sample.
 
 
-# %% tags=["check"] jupyter={"source_hidden": true}
+# %% jupyter={"source_hidden": true} tags=["check"]
 def divergence_with(gradient):
     """KL(output || posterior) of a hundred steps whose guidance is D (y - A G x_t), D = gradient(...) for `problem`."""
 
@@ -236,7 +236,7 @@ def gradient(G, A, sigma):
 exercise_2.judge(divergence_with(gradient))
 
 
-# %% tags=["solution"] jupyter={"source_hidden": true}
+# %% jupyter={"source_hidden": true} tags=["solution"]
 def gradient(G, A, sigma):
     """The gradient is that in x_t: x_0-hat has the Jacobian G. With a network, `detach` on x_0-hat is the same mistake."""
     R = 0.5**2 * torch.eye(1).double() + sigma**2 * A @ A.mT
@@ -252,7 +252,7 @@ assert exercise_2.right(divergence_with(gradient))
 # variance $\sigma_y^2 = 1/4$. Which weight has the second mode given $y$?
 
 
-# %% tags=["check"] jupyter={"source_hidden": true}
+# %% jupyter={"source_hidden": true} tags=["check"]
 def second(weights, variance, y=1.5):
     """The weight of the second mode, from densities of this variance."""
     likelihood = torch.exp(-((y - torch.tensor([-1.0, 2.0], dtype=torch.float64)) ** 2) / (2 * variance))
@@ -287,7 +287,7 @@ def weights_given(y):
 exercise_3.judge(weights_given(1.5)[1])
 
 
-# %% tags=["solution"] jupyter={"source_hidden": true}
+# %% jupyter={"source_hidden": true} tags=["solution"]
 def weights_given(y):
     """Given a mode, y = x + n has the variance v + 1/4: a mode must be integrated over, not seen as a point."""
     prior = torch.tensor([0.9, 0.1], dtype=torch.float64)

@@ -168,7 +168,7 @@ check("spectrum, where the signal is strong", float(difference), 6 * (2 / 500) *
 #
 # Coded in this way a bit needs more than $E[-\log_2 p(x)]$. What has been paid, and not been given back?
 
-# %% tags=["check"] jupyter={"source_hidden": true}
+# %% jupyter={"source_hidden": true} tags=["check"]
 bits = Bits()
 
 
@@ -227,7 +227,7 @@ def encode(stack, x):
 exercise_1.judge(length(encode))
 
 
-# %% tags=["solution"] jupyter={"source_hidden": true}
+# %% jupyter={"source_hidden": true} tags=["solution"]
 def encode(stack, x):
     """The choice of z costs H(z | x) random bits. Taken off the stack they are a message, which the decoder puts back."""
     z = bits.pop(stack, posterior(x))
@@ -244,7 +244,7 @@ assert exercise_1.right(length(encode))
 # number is that of wrong bits.
 
 
-# %% tags=["check"] jupyter={"source_hidden": true}
+# %% jupyter={"source_hidden": true} tags=["check"]
 def wrong_bits(decode):
     stack = Stack(1000)
     for block in seen.split(500):
@@ -287,7 +287,7 @@ def decode(stack, number):
 exercise_2.judge(wrong_bits(decode))
 
 
-# %% tags=["solution"] jupyter={"source_hidden": true}
+# %% jupyter={"source_hidden": true} tags=["solution"]
 def decode(stack, number):
     """The encoder's steps backwards: it began by taking z, so that the decoder ends by putting z back."""
     found = []
@@ -306,7 +306,7 @@ assert exercise_2.right(wrong_bits(decode))
 # How many bits does one heartbeat of 20 bins take off the stack on its way through $T = 50$ steps, on average? They all
 # come back. (`reverse.process.kernel(x, s, t)` has an `entropy()`.)
 
-# %% tags=["check"] jupyter={"source_hidden": true}
+# %% jupyter={"source_hidden": true} tags=["check"]
 q, beats = reverse.process, data.held_out(4000)
 
 
@@ -341,7 +341,7 @@ bits_taken = ...
 
 exercise_3.judge(bits_taken)
 
-# %% tags=["solution"] jupyter={"source_hidden": true}
+# %% jupyter={"source_hidden": true} tags=["solution"]
 x, bits_taken = data.held_out(4000), 0.0
 for t in range(1, T + 1):
     step = reverse.process.kernel(x, torch.full((4000,), t - 1), torch.full((4000,), t))

@@ -12,7 +12,6 @@ from typing import Any
 import jupytext
 import pytest
 from nbclient import NotebookClient
-from nbformat.v4 import new_code_cell
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.py"))
@@ -74,7 +73,8 @@ def is_open(cell: Any) -> bool:
 def test_runs_without_errors_or_warnings(path):
     notebook = jupytext.read(path)
     numbered = ", ".join(f"exercise_{number}" for number, _ in enumerate(exercises(notebook), 1))
-    hints = new_code_cell(f"import json\n\nprint(json.dumps([[*e.mistakes] for e in [{numbered}]]))")
+    asked = f"# %%\nimport json\n\nprint(json.dumps([[*exercise.mistakes] for exercise in ({numbered})]))"
+    (hints,) = jupytext.reads(asked, fmt="py:percent").cells
     notebook.cells.append(hints)
     client = NotebookClient(notebook, timeout=300, resources={"metadata": {"path": ROOT}})
     client.execute(env={**os.environ, "MPLBACKEND": "module://matplotlib_inline.backend_inline"})
