@@ -380,6 +380,12 @@ def test_a_wrong_page_is_one_clear_line(texts: Path, old: str, new: str, message
     assert "\n" not in str(error.value)
 
 
+def test_two_pages_of_one_home_are_refused(texts: Path):
+    (texts / "99_again.md").write_bytes((texts / "10_swiss_roll.md").read_bytes())
+    with pytest.raises(UserError, match=r"would both be sohl_dickstein_2015/\S+/README.md: list another experiment first"):
+        load_pages(texts, load_claims(CLAIMS))
+
+
 def test_a_page_needs_what_we_ran(texts: Path):
     path = texts / "10_swiss_roll.md"
     sections = re.split(r"(?m)^(?=## )", path.read_text())

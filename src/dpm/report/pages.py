@@ -126,7 +126,14 @@ def load_pages(folder: Path, claims: Mapping[str, Claim]) -> tuple[Page, ...]:
     for path in paths:
         if not re.match(r"\d\d_.", path.name):
             raise UserError(f"{path}: a page is named <nn>_<name>.md, and the other texts are {', '.join(TEXTS)}")
-    return tuple(_load(path, claims) for path in paths)
+    pages = tuple(_load(path, claims) for path in paths)
+    for page in pages:
+        others = [other.title for other in pages if other.home == page.home and other is not page]
+        if others:
+            raise UserError(
+                f"{page.title!r} and {others[0]!r} would both be {page.home}/README.md: list another experiment first"
+            )
+    return pages
 
 
 def load_text(path: Path, claims: Mapping[str, Claim], results: Results, planned: Mapping[str, str], **tables: str) -> str:
