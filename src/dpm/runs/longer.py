@@ -72,7 +72,7 @@ def go_on(run: Run, learner: Learner) -> None:
 def rescheduled(state: dict[str, Any], learner: Learner) -> dict[str, Any]:
     """The same state with the learning rate where the learner's own schedule, which has not begun, is at that step."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step()` before", UserWarning)
+        warnings.filterwarnings("ignore", "Detected call of", UserWarning)  # of a scheduler before its optimizer
         for _ in range(state["step"]):
             learner.scheduler.step()
     own = learner.state_dict()

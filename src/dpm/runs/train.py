@@ -111,7 +111,7 @@ def _lead(run: Run, learner: Learner, data: Any, objective: Any) -> dict[str, An
         spent = budget(run, metrics.seconds) | {key: kept[key] for key in ("went_on_at",) if key in kept}
         done = {"config_sha256": configs.digest(run.config), "seed": run.seed, **last, "budget": spent}
         write_json(run.done, done)
-        say(f"{run.folder}: trained; next: {evaluation_of(run)}")
+        say(f"{run.folder}: trained\nnext: {evaluation_of(run)}")
         if run.plan.initial_share > NEGLIGIBLE and not run.plan.ema_warm_up:
             say(remark(run.plan))
         return done
