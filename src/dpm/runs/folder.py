@@ -67,7 +67,6 @@ class Run:
 
     def __init__(self, config: DictConfig, overrides: Sequence[str]) -> None:
         self.config = configs.resolved(config)
-        self.overrides = list(overrides)
         refuse_additions(overrides, self.config)
         Settings.of(self.config)
         self.name, self.seed, self.variant = self.config["name"], self.config["seed"], variant(overrides, self.config)

@@ -1,6 +1,5 @@
 """A training run in its folder: logged, validated, saved, stopped and resumed."""
 
-import shlex
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -111,15 +110,10 @@ def _lead(run: Run, learner: Learner, data: Any, objective: Any) -> dict[str, An
         spent = budget(run, metrics.seconds) | {key: kept[key] for key in ("went_on_at",) if key in kept}
         done = {"config_sha256": configs.digest(run.config), "seed": run.seed, **last, "budget": spent}
         write_json(run.done, done)
-        say(f"{run.folder}: trained\nnext: {evaluation_of(run)}")
+        say(f"{run.folder}: trained")
         if run.plan.initial_share > NEGLIGIBLE and not run.plan.ema_warm_up:
             say(remark(run.plan))
         return done
-
-
-def evaluation_of(run: Run) -> str:
-    """The command that evaluates what this run trained."""
-    return shlex.join(["python", "experiments/evaluate.py", *run.overrides])
 
 
 def remark(plan: Plan) -> str:
