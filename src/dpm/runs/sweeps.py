@@ -2,12 +2,13 @@
 
 They go to outputs/<experiment>/ and cover every finished run of the experiment, earlier sweeps included: sweep.md, a row for
 each variant, named by what differs between them alone, in the order of the values; sweep.csv, a line for each run; sweep.png;
-sweep_curves.png, what validation measured during training; and, where two keys were varied, sweep_map.png.
+sweep_curves.png, what validation measured during training; and, where two keys were varied against each other, sweep_map.png.
 """
 
 import atexit
 import csv
 import io
+import math
 import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,9 +30,10 @@ from dpm.stored import read_json
 from dpm.study.records import standard_error, write_atomically
 from dpm.study.results import settings_of
 from dpm.study.units import QUANTITIES, with_error
-from dpm.study.variants import Settings, common, keys_of, paired, place
+from dpm.study.variants import Settings, common, is_number, keys_of, paired, place
 
 AS_CONFIGURED = "as configured"
+DIGITS = 8  # letters of a number that somebody may have typed
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ class Sweep:
     @property
     def varied(self) -> list[dict[str, str]]:
         alike = self.common
-        return [{key: value for key, value in v.settings.items() if key not in alike} for v in self.variants]
+        return [{key: short(value) for key, value in v.settings.items() if key not in alike} for v in self.variants]
 
     @property
     def about(self) -> Mapping[str, Any]:
@@ -138,7 +140,7 @@ class Sweep:
         names = [", ".join(f"{key} = {value}" for key, value in own.items()) or AS_CONFIGURED for own in settings]
         order = np.argsort([-improvement(self.about["quantity"]) * value for value in values]).tolist()
         drawn["_curves"] = variants.curves(names, [variant.curve() for variant in self.variants], order, self.label)
-        if len(keys) == 2:
+        if len(keys) == 2 and 2 * len(self.variants) >= math.prod(len({own.get(key) for own in settings}) for key in keys):
             drawn["_map"] = variants.heat_map(settings, values, errors, self.label, self.best)
         return {name: render(figure) for name, figure in drawn.items()}
 
@@ -148,7 +150,8 @@ class SweepSummary(Callback):
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         overrides = list(config.hydra.overrides.task)
-        atexit.register(app.next_is, "evaluate", ["-m", *overrides])  # what is registered first comes last
+        if config.hydra.sweeper._target_.endswith("BasicSweeper"):  # of a search there is no list to evaluate
+            atexit.register(app.next_is, "evaluate", ["-m", *overrides])  # what is registered first comes last
         for name in names(overrides):
             atexit.register(summarise, Path(config.outputs, name).absolute())
 
@@ -195,6 +198,11 @@ def _finished(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
             )
         except UserError as error:  # the other runs have their table nevertheless
             print(f"warning: {error}", file=sys.stderr)
+
+
+def short(value: str) -> str:
+    """Four digits of a number that a search has drawn; sweep.csv has all of them."""
+    return f"{float(value):.4g}" if is_number(value) and len(value) > DIGITS else value
 
 
 def improvement(quantity: str) -> int:
