@@ -1,5 +1,6 @@
 """Figures show what the arrays hold: the drawn points, lines and errors are compared with them."""
 
+import io
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from matplotlib.quiver import Quiver
+from PIL import Image
 
 from dpm.errors import UserError
 from dpm.figures import curve, images, load_arrays, render, rivals, sampled_terms, schedule, sweep, swiss_roll, terms
@@ -265,3 +267,13 @@ def test_one_record_may_have_a_point_on_every_line(records):
     ).axes
     assert {container.get_label() for container in axes.containers} == {"a", "b", "third"}
     assert axes.get_ylabel() == "gain (bits)"
+
+
+@pytest.mark.parametrize(("columns", "factor"), [(12, 3), (7, 5), (30, 1)])
+def test_every_pixel_of_an_image_is_equally_large_in_the_file(columns: int, factor: int):
+    grey = np.random.default_rng(0).integers(0, 256, (columns, 1, 32, 32)).astype(float)
+    with Image.open(io.BytesIO(render(images.grid({"samples": grey}, columns)))) as picture:
+        drawn = np.asarray(picture)
+    assert drawn.shape == (32 * factor, (33 * columns - 1) * factor)
+    np.testing.assert_array_equal(drawn[factor // 2 :: factor, factor // 2 :: factor], images.tile(grey, columns)[..., 0])
+    assert all((drawn[k::factor] == drawn[::factor]).all() for k in range(factor))
