@@ -129,6 +129,7 @@ def _panel(axes: Axes, images: Array, columns: Sequence[str] = (), rows: Sequenc
     axes.set_xticks([k * (width + 1) + (width - 1) / 2 for k in range(len(columns))], columns)
     axes.set_yticks([k * (height + 1) + (height - 1) / 2 for k in range(len(rows))], rows)
     axes.tick_params(length=0)
+    axes.tick_params(axis="x", labelsize=7)
     axes.grid(False)
     axes.spines[:].set_visible(False)
 
