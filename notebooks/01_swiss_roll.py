@@ -44,6 +44,7 @@ from dpm.evaluators.truth import log_density_of_x_1
 from dpm.figures import STYLE, load_arrays
 from dpm.figures.swiss_roll import figure_1
 from dpm.figures.terms import per_step
+from dpm.labs import Exercise
 from dpm.networks.mlp import FourierMLP
 from dpm.objectives.one_term import OneTerm
 from dpm.oracles.gaussian import GaussianOracle
@@ -359,7 +360,7 @@ for name_of_edges, edges in {"entropy": entropy_edges, "stationary": stationary_
 # far above one), and the transitions pay it back. Only the sum means anything.
 #
 # Eq. 14 believes in variance 1. For other data the terms that should cancel leave
-# $\tfrac12 (E\lVert x_0 \rVert^2 - d)(\beta_1 + \bar\alpha_T)$ behind (exercise 1), and larger data would seem more likely
+# $\tfrac12 (E\lVert x_0 \rVert^2 - d)(\beta_1 + \bar\alpha_T)$ behind (question 1), and larger data would seem more likely
 # than they are. So the code refuses them:
 
 # %%
@@ -633,6 +634,308 @@ next((figure_1(load_arrays(run.arrays)) for run in runs), "no runs in results/ y
 
 # %% [markdown]
 # ## Exercises
+#
+# Run all cells first. Each exercise has a folded cell with what your number is compared with, a cell for you, and a folded
+# solution; click on the three dots to unfold one. A distance from the truth is printed, and where to look if it is that of
+# a known mistake.
+#
+# ### Exercise 1 (section 2). Find the bug
+#
+# `noised` shall draw from $q(x_t \mid x_0)$. The kernel keeps the mean of $x_t^2$ at one; what comes out here does not.
+
+
+# %% jupyter={"source_hidden": true} tags=["check"]
+def mean_square(noised):
+    """Of x_t at t = 30, over 100,000 points of the roll and both coordinates."""
+    seeds.seed_everything(1)
+    points = roll.held_out(100_000)
+    return noised(points, at(points, 30)).square().mean()
+
+
+def as_if(draw=torch.randn_like, power=1):
+    """A draw with another noise, or with a power of sigma_t."""
+
+    def noised(x_0, t):
+        alpha, sigma = q.schedule(t[:, None])
+        return alpha * x_0 + sigma**power * draw(x_0)
+
+    return noised
+
+
+exercise_1 = Exercise(
+    truth=1.0,
+    unit="",
+    allowed=0.015,
+    mistakes={
+        "the law of the noise": mean_square(as_if(draw=torch.rand_like)),
+        "the law of the noise: it needs mean 0, and variance 1": mean_square(as_if(draw=lambda x: 2 * torch.rand_like(x) - 1)),
+        "the factors of x_0 and of the noise: which is squared?": mean_square(as_if(power=2)),
+    },
+)
+
+
+# %% tags=["exercise"]
+def noised(x_0, t):
+    """A draw of q(x_t | x_0); x_0 (n, 2), t (n,)."""
+    alpha, sigma = q.schedule(t[:, None])
+    return alpha * x_0 + sigma * torch.rand_like(x_0)
+
+
+exercise_1.judge(mean_square(noised))
+
+
+# %% jupyter={"source_hidden": true} tags=["solution"]
+def noised(x_0, t):
+    """`rand` is uniform on [0, 1]: neither centred nor of variance 1. A network trains on it without a complaint."""
+    alpha, sigma = q.schedule(t[:, None])
+    return alpha * x_0 + sigma * torch.randn_like(x_0)
+
+
+assert exercise_1.right(mean_square(noised))
+
+# %% [markdown]
+# ### Exercise 2 (section 4). Find the bug
+#
+# With the exact reverse of data $N(0, I)$ the bound must be the entropy. `kl` is put in the place of the KL divergence of
+# two Gaussians with diagonal covariances; the bound comes out in bits.
+
+# %% jupyter={"source_hidden": true} tags=["check"]
+few_normal = gaussian.held_out(4000)
+
+
+def bound_with(kl):
+    """Bound of the exact chain of N(0, I) with this divergence, bits."""
+    seeds.seed_everything(2)
+    total = entropy_edges.prior(exact, few_normal) + entropy_edges.reconstruction(exact, few_normal)
+    for t in range(2, T + 1):
+        s, t = at(few_normal, t - 1), at(few_normal, t)
+        x_t = q.marginal(few_normal, t).sample()
+        total = total + kl(q.posterior(few_normal, x_t, s, t), exact(x_t, s, t))
+    return average(total / NATS_PER_BIT)
+
+
+exercise_2 = Exercise(
+    truth=H_pi,
+    unit="bits",
+    allowed=4 * bound_with(kl_divergence)[1],
+    mistakes={
+        "the axis of the coordinates: what is done along it?": bound_with(lambda a, b: kl_divergence(a, b) / 2)[0],
+        "which of the two is in the denominator": bound_with(lambda a, b: kl_divergence(b, a))[0],
+        "the factor one half, which all terms have": bound_with(lambda a, b: 2 * kl_divergence(a, b))[0],
+    },
+)
+
+
+# %% tags=["exercise"]
+def kl(a, b):
+    """KL(a || b) of Gaussians, (n,)."""
+    ratio = a.variance / b.variance
+    return 0.5 * (ratio - 1 - ratio.log() + (a.mean - b.mean).square() / b.variance).mean(1)
+
+
+exercise_2.judge(bound_with(kl)[0])
+
+
+# %% jupyter={"source_hidden": true} tags=["solution"]
+def kl(a, b):
+    """Densities of coordinates multiply, so their logarithms add up. As a loss the mean would do, as a bound it is none."""
+    ratio = a.variance / b.variance
+    return 0.5 * (ratio - 1 - ratio.log() + (a.mean - b.mean).square() / b.variance).sum(1)
+
+
+assert exercise_2.right(bound_with(kl)[0])
+
+# %% [markdown]
+# ### Exercise 3 (section 4). Find the bug
+#
+# Data $N(0, 4 I)$, a chain of 20 steps that ends at $\bar\alpha_T = 0.2$, and the best reverse for all steps but the first,
+# which is fixed as in 2015. No $K$ may exceed the data's own $-h(X_0)$, which is printed; this one does. Mend `edges`.
+
+# %% jupyter={"source_hidden": true} tags=["check"]
+wide, chain = GaussianData(2, 0.0, 4.0), GaussianDiffusion(geometric(20, 1e-2, alpha_bar_T=0.2))
+spread = wide.held_out(20_000)
+seeds.seed_everything(3)
+middle = bound(GaussianOracle(chain, wide, Stationary()), spread, stationary_edges).transitions.sum(1)
+print(f"the data's own: {average(wide.log_density(spread, 1.0, 0.0) / NATS_PER_BIT)[0]:.3f} bits")
+first, last = chain.marginal(spread, at(spread, 1)), chain.marginal(spread, at(spread, 20))
+
+
+def K_with(ends):
+    return average(-(middle + ends) / NATS_PER_BIT)[0]
+
+
+prior, reconstruction = stationary_edges(GaussianOracle(chain, wide, Stationary()), spread)
+exercise_3 = Exercise(
+    truth=K_with(prior + reconstruction),
+    unit="bits",
+    allowed=1e-3,
+    mistakes={
+        "the edges: which of their lines takes the variance of the data for 1?": K_with(
+            pi.entropy() - last.entropy() + first.entropy()
+        ),
+        "the edge at t = T: its entropies are those of data of variance 1": K_with(
+            pi.entropy() - last.entropy() + reconstruction
+        ),
+        "the edge at t = 0: its entropies are those of data of variance 1": K_with(prior + first.entropy()),
+        "the edge at t = T: the distance of q(x_T | x_0) from pi is missing": K_with(reconstruction),
+    },
+)
+
+
+# %% tags=["exercise"]
+def edges(x_0, first, last):
+    """Both ends of the bound, nats; `first` is q(x_1 | x_0), `last` q(x_T | x_0), and pi the prior."""
+    prior = pi.entropy() - last.entropy()
+    reconstruction = first.entropy()
+    return prior + reconstruction
+
+
+exercise_3.judge(K_with(edges(spread, first, last)))
+
+
+# %% jupyter={"source_hidden": true} tags=["solution"]
+def edges(x_0, first, last):
+    """The prior as a KL divergence; p(x_0 | x_1) = q(x_1 | x_0) pi(x_0) / pi(x_1), averaged without assuming E|x_0|^2 = d."""
+    prior = kl_divergence(last, pi)
+    reconstruction = -pi.log_prob(x_0) - kl_divergence(first, pi)
+    return prior + reconstruction
+
+
+assert exercise_3.right(K_with(edges(spread, first, last)))
+
+# %% [markdown]
+# ### Exercise 4 (section 5)
+#
+# Somebody trains on our roll with $\beta_1 = 3 \cdot 10^{-6}$ in place of ours. How high is the ceiling of $K$, in bits?
+
+# %% jupyter={"source_hidden": true} tags=["check"]
+blurred = 3e-6 + (1 - 3e-6) * v
+exercise_4 = Exercise(
+    truth=-thin_curve_entropy(blurred),
+    unit="bits",
+    allowed=0.01,
+    mistakes={
+        "the noise: the data had some before the first step": -thin_curve_entropy(3e-6),
+        "the noise: the first step adds some": -thin_curve_entropy(v),
+        "the argument: it is a variance": -thin_curve_entropy(math.sqrt(blurred)),
+        "the unit: these are nats": -thin_curve_entropy(blurred) * NATS_PER_BIT,
+        "the sign": thin_curve_entropy(blurred),
+    },
+)
+
+# %% tags=["exercise"]
+ceiling = ...
+
+exercise_4.judge(ceiling)
+
+# %% jupyter={"source_hidden": true} tags=["solution"]
+ceiling = -thin_curve_entropy(3e-6 + (1 - 3e-6) * v)  # what is left after one step: both noises
+
+assert exercise_4.right(ceiling)
+
+# %% [markdown]
+# ### Exercise 5 (section 7). Find the bug
+#
+# `clock` turns times into features, a row for each example; the network adds them to those of $x_t$. This one was never
+# caught by an error of shapes, since the batch happens to be as large as the network is wide. What an example gets must not
+# depend on its batch mates: the number is the largest change of the first example's features when the times of all others
+# change.
+
+# %% jupyter={"source_hidden": true} tags=["check"]
+WIDTH = 32
+
+
+def change(clock):
+    before = torch.arange(1, WIDTH + 1, dtype=torch.float64)
+    after = torch.cat([before[:1], before[1:].flip(0)])
+    return (clock(after)[0] - clock(before)[0]).abs().max()
+
+
+def as_phases(t, frequencies):
+    return (math.pi / T * t * frequencies).sin()
+
+
+numbers = torch.arange(1, WIDTH + 1, dtype=torch.float64)
+exercise_5 = Exercise(
+    truth=0.0,
+    unit="",
+    allowed=1e-9,
+    mistakes={
+        "the axes of t and of the frequencies": change(lambda t: as_phases(t[None, :], numbers[:, None])),
+        "the axis of t: where does the axis of examples go?": change(lambda t: as_phases(t, numbers).expand(WIDTH, WIDTH)),
+    },
+)
+
+
+# %% tags=["exercise"]
+def clock(t):
+    """(n,) times to (n, WIDTH) features, sin(pi k t / T) for k = 1, ..., WIDTH."""
+    k = torch.arange(1, WIDTH + 1, dtype=torch.float64)
+    return (math.pi * k[:, None] * t[None, :] / T).sin()
+
+
+exercise_5.judge(change(clock))
+
+
+# %% jupyter={"source_hidden": true} tags=["solution"]
+def clock(t):
+    """The axis of examples first. With batches of two sizes, or one of a single example, the mistake shows at once."""
+    k = torch.arange(1, WIDTH + 1, dtype=torch.float64)
+    return (math.pi * k[None, :] * t[:, None] / T).sin()
+
+
+assert exercise_5.right(change(clock))
+
+# %% [markdown]
+# ### Exercise 6 (section 7). Find the bug
+#
+# Training sees one step of the chain for each example, $t$ uniform on $2, \ldots, T$. `estimate` shall make of it a number
+# whose mean over $t$ is the whole bound. Here it is averaged over all $t$, for the oracle of section 6.
+
+# %% jupyter={"source_hidden": true} tags=["check"]
+seeds.seed_everything(6)
+terms = bound(oracle, x_0[:1000], stationary_edges)
+
+
+def mean_of(estimate):
+    """Over all t and examples, bits."""
+    each = [estimate(terms.prior, transition, terms.reconstruction) for transition in terms.transitions.T]
+    return torch.stack(each).mean() / NATS_PER_BIT
+
+
+exercise_6 = Exercise(
+    truth=average(terms.total / NATS_PER_BIT)[0],
+    unit="bits",
+    allowed=1e-6,
+    mistakes={
+        "the number of terms": mean_of(lambda prior, term, reconstruction: prior + T * term + reconstruction),
+        "the edges: how often does the sum have them?": mean_of(
+            lambda prior, term, reconstruction: (T - 1) * (prior + term + reconstruction)
+        ),
+        "the term, which stands for all of them": mean_of(lambda prior, term, reconstruction: prior + term + reconstruction),
+    },
+)
+
+
+# %% tags=["exercise"]
+def estimate(prior, transition, reconstruction):
+    """Of the bound, from the edges and one term of t = 2, ..., T."""
+    return prior + T * transition + reconstruction
+
+
+exercise_6.judge(mean_of(estimate))
+
+
+# %% jupyter={"source_hidden": true} tags=["solution"]
+def estimate(prior, transition, reconstruction):
+    """A chain of T steps has T - 1 of these terms: the first step is the reconstruction."""
+    return prior + (T - 1) * transition + reconstruction
+
+
+assert exercise_6.right(mean_of(estimate))
+
+# %% [markdown]
+# ## Questions
 #
 # 1. Derive the error of eq. 14 for data of another variance, from the lines above it. Data twice as large: how many bits is
 #    that here, and with which schedule would it be many?

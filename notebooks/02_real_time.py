@@ -45,13 +45,14 @@ from dpm.figures.likelihoods import estimates
 from dpm.flows import axes, log_density, noise_level, probability_flow
 from dpm.fokker_planck import CRANK_NICOLSON, cells, coefficients, evolve
 from dpm.information import entropy, entropy_from_mmse, expectation, fisher_information
+from dpm.labs import Exercise
 from dpm.predictions.papers import X0, Epsilon
 from dpm.processes import at, per_example
 from dpm.processes.gaussian import GaussianDiffusion
 from dpm.reverse.gaussian import GaussianReverse
 from dpm.samplers import ode
 from dpm.samplers.ancestral import grid
-from dpm.samplers.ddim import ddim
+from dpm.samplers.ddim import DDIM, ddim
 from dpm.schedules import linear
 from dpm.study.records import standard_error
 from dpm.study.results import Results
@@ -371,6 +372,221 @@ estimates([run.record for run in results.of("ho_2020/mixture_likelihoods")])
 
 # %% [markdown]
 # ## Exercises
+#
+# Run all cells first. Each exercise has a folded cell with what your number is compared with, a cell for you, and a folded
+# solution; click on the three dots to unfold one.
+#
+# ### Exercise 1 (section 4). Find the bug
+#
+# For data $N(0, \tfrac14)$ the score is known, and one path of the probability flow says all: it starts one standard
+# deviation from the mean at $t = 1$, and must end one standard deviation from it. Mend `velocity`.
+
+
+# %% jupyter={"source_hidden": true} tags=["check"]
+def deviation(t):
+    """Of x_t, for data of variance 1/4."""
+    alpha, sigma = equation(real(t))
+    return float((alpha**2 / 4 + sigma**2).sqrt())
+
+
+def end_of(velocity):
+    """Where Heun's steps lead at t = 0.001."""
+    *_, x = ode.heun(velocity, real(deviation(1.0))[:, None], np.geomspace(1.0, 1e-3, 60))
+    return float(x)
+
+
+def with_factor(factor, power=0):
+    """f x + factor sigma^power g^2 score."""
+
+    def velocity(x, t):
+        (alpha, sigma), (f, g2) = equation(t), coefficients(equation, t)
+        return (f - factor * sigma**power * g2 / (alpha**2 / 4 + sigma**2))[:, None] * x
+
+    return velocity
+
+
+exercise_1 = Exercise(
+    truth=deviation(1e-3),
+    unit="",
+    allowed=1e-3,
+    mistakes={
+        "the factor of the score: the reverse equation has noise, and another one": end_of(with_factor(-1.0)),
+        "the sign of the score: a flow against the noise climbs the density": end_of(with_factor(0.5)),
+        "the score: without it the flow only scales": end_of(with_factor(0.0)),
+        "the score: the noise is -sigma times it": end_of(with_factor(-0.5, power=1)),
+    },
+)
+
+
+# %% tags=["exercise"]
+def velocity(x, t):
+    """dx/dt of the probability flow at x (n, 1), t (n,)."""
+    (alpha, sigma), (f, g2) = equation(t), coefficients(equation, t)
+    score = -x / (alpha**2 / 4 + sigma**2)[:, None]
+    return f[:, None] * x - g2[:, None] * score
+
+
+exercise_1.judge(end_of(velocity))
+
+
+# %% jupyter={"source_hidden": true} tags=["solution"]
+def velocity(x, t):
+    """Half of g^2: the reverse equation takes the other half for what its own noise spreads."""
+    (alpha, sigma), (f, g2) = equation(t), coefficients(equation, t)
+    score = -x / (alpha**2 / 4 + sigma**2)[:, None]
+    return f[:, None] * x - g2[:, None] / 2 * score
+
+
+assert exercise_1.right(end_of(velocity))
+
+# %% [markdown]
+# ### Exercise 2 (section 4). Find the bug
+#
+# Eight steps of DDIM from $x_{900} = 1$ to $t = 100$, on the chain of a thousand steps with its exact denoiser. The result
+# looks plausible, and is not that of `dpm.samplers.ddim`.
+
+
+# %% jupyter={"source_hidden": true} tags=["check"]
+def walked(step):
+    x = real(1.0)[:, None]
+    for t in range(900, 100, -100):
+        x = step(x, t, t - 100)
+    return float(x)
+
+
+def with_times(of_level, of_network=0):
+    """DDIM whose noise levels, or whose network, are told a time beside the right one."""
+
+    def step(x, t, s):
+        (now, sigma_t), (then, sigma_s) = (chain(torch.tensor(u + of_level)) for u in (t, s))
+        x_0 = discrete.predicted(x, at(x, t + of_network))
+        return then * x_0 + sigma_s / sigma_t * (x - now * x_0)
+
+    return step
+
+
+exercise_2 = Exercise(
+    truth=walked(lambda x, t, s: DDIM(discrete, 0.0)(x, at(x, s), at(x, t)).mean),
+    unit="",
+    allowed=1e-9,
+    mistakes={
+        "the index: which t does the first entry belong to?": walked(with_times(1)),
+        "the index: one too early": walked(with_times(-1)),
+        "the time that the network is told": walked(with_times(0, -1)),
+    },
+)
+
+# %% tags=["exercise"]
+alpha_bars = torch.cumprod(1 - chain.betas, 0)
+
+
+def step(x, t, s):
+    """x_s of x_t (n, 1), DDIM without noise; t and s are numbers."""
+    now, then = alpha_bars[t], alpha_bars[s]
+    x_0 = discrete.predicted(x, at(x, t))
+    eps = (x - now.sqrt() * x_0) / (1 - now).sqrt()
+    return then.sqrt() * x_0 + (1 - then).sqrt() * eps
+
+
+exercise_2.judge(walked(step))
+
+# %% jupyter={"source_hidden": true} tags=["solution"]
+alpha_bars = torch.cat([real(1.0), torch.cumprod(1 - chain.betas, 0)])  # alpha_bar_0 = 1 first: then the index is t
+
+assert exercise_2.right(walked(step))
+
+# %% [markdown]
+# ### Exercise 3 (section 5)
+#
+# Papers give likelihoods of images in bits per dimension of the 256 grey levels, while a flow has the density of pixels
+# that were scaled to $[-1, 1]$ and dequantised with noise as wide as a level. Turn the log density of an image (nats, all
+# $d$ dimensions) into bits per dimension. Checked on uniform noise, for which everybody needs the same number of bits.
+
+# %% jupyter={"source_hidden": true} tags=["check"]
+d = 3 * 32 * 32
+log_p = -d * math.log(256 * 2 / 255)  # 256 levels, 2/255 apart
+per_nat = -log_p / d
+
+exercise_3 = Exercise(
+    truth=math.log2(256),
+    unit="bits/dim",
+    allowed=1e-3,
+    mistakes={
+        "the width of a level": per_nat / math.log(2),
+        "the width of a level: 256 of them have 255 gaps": per_nat / math.log(2) + math.log2(128),
+        "the sign of the width's logarithm": per_nat / math.log(2) - math.log2(255 / 2),
+        "the unit: these are nats": per_nat + math.log(255 / 2),
+        "the number of dimensions: each has a width": -log_p / math.log(2) + math.log2(255 / 2),
+        "the sign: fewer bits are better": -math.log2(256),
+    },
+)
+
+
+# %% tags=["exercise"]
+def bits_per_dim(log_p, d):
+    return ...
+
+
+exercise_3.judge(bits_per_dim(log_p, d))
+
+
+# %% jupyter={"source_hidden": true} tags=["solution"]
+def bits_per_dim(log_p, d):
+    """The mass of a level is the density times its width, in each dimension."""
+    return -(log_p / d + math.log(2 / 255)) / math.log(2)
+
+
+assert exercise_3.right(bits_per_dim(log_p, d))
+
+# %% [markdown]
+# ### Exercise 4 (section 7). Find the bug
+#
+# Ho et al. (2020, section 4.3) report a reconstruction that is off by 0.95 grey levels (root of the mean square), and 1.97
+# bits/dim for it: $E[-\log_2 p(x_0 \mid x_1)]$ of a Gaussian around it, times the width of a level. The variance of that
+# step is not among the $\tilde\beta_t$, since $\tilde\beta_1 = 0$. What did they take? Mend `decoder_variance`.
+
+
+# %% jupyter={"source_hidden": true} tags=["check"]
+def distortion(variance):
+    """Bits/dim of a Gaussian decoder that misses by 0.95136 grey levels."""
+    rmse, level = 0.95136 * 2 / 255, 2 / 255
+    return (0.5 * math.log(2 * math.pi * variance) + rmse**2 / (2 * variance) - math.log(level)) / math.log(2)
+
+
+beta_1, beta_2 = chain.betas[:2].tolist()
+beta_tilde_2 = float(GaussianDiffusion(chain).step(torch.tensor(1), torch.tensor(2)).posterior_variance)
+exercise_4 = Exercise(
+    truth=distortion(beta_tilde_2),
+    unit="bits/dim",
+    allowed=0.005,
+    mistakes={
+        "the step's variance: beta_1 is that of the forward step": distortion(beta_1),
+        "the step's variance: beta_2 is that of a forward step": distortion(beta_2),
+        "the decoder's argument: it is a variance": distortion(beta_tilde_2**0.5),
+    },
+)
+
+
+# %% tags=["exercise"]
+def decoder_variance(betas):
+    """Of p(x_0 | x_1), given beta_1, ..., beta_T."""
+    return float(betas[0])
+
+
+exercise_4.judge(distortion(decoder_variance(chain.betas)))
+
+
+# %% jupyter={"source_hidden": true} tags=["solution"]
+def decoder_variance(betas):
+    """beta-tilde_2 = beta_2 (1 - alpha_bar_1) / (1 - alpha_bar_2), half of beta_1: of both fixed variances in the release."""
+    beta_1, beta_2 = betas[:2].tolist()
+    return beta_2 * beta_1 / (1 - (1 - beta_1) * (1 - beta_2))
+
+
+assert exercise_4.right(distortion(decoder_variance(chain.betas)))
+
+# %% [markdown]
+# ## Questions
 #
 # 1. In section 2, which power of the step does the error of the *mean* have? Find a step that makes both exact, for a
 #    constant rate.

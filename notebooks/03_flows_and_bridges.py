@@ -45,6 +45,7 @@ from dpm.decoders import Network
 from dpm.evaluators.interpolants import divergences, residual, with_noise
 from dpm.figures import STYLE
 from dpm.gaussian_fits import floor
+from dpm.labs import Exercise
 from dpm.networks.clocks import LogClock
 from dpm.networks.mlp import FourierMLP
 from dpm.networks.plain_mlp import PlainMLP
@@ -417,3 +418,129 @@ for solver, order in ((euler, 1), (heun, 2)):
     ends = [deque(solver(flow(two), x, karras(80.0, 2e-3, n + 1)[:-1]), maxlen=1).pop() for n in (70, 140)]
     coarse, fine = (float((end - truth).square().mean()) ** 0.5 for end in ends)
     check(f"order of {solver.__name__}", np.log2(coarse / fine) - order, 0.15)
+
+# %% [markdown]
+# ## Exercises
+#
+# Run all cells first. Each exercise has a folded cell with what your number is compared with, a cell for you, and a folded
+# solution; click on the three dots to unfold one.
+#
+# ### Exercise 1 (section 1)
+#
+# How far from straight are the paths of a rectified flow from $N(0, 1)$ to $N(0, 9)$, ends paired at random? Give the
+# straightness $S$, by a formula or with `pushed`.
+
+# %% jupyter={"source_hidden": true} tags=["check"]
+unit = np.eye(1)
+wider = GaussianBridges(unit, 9 * unit, 0 * unit, 0.0)
+journey = pushed(lambda x, t: torch.from_numpy(wider.velocity(t.numpy())[:, :, 0]) * x, torch.ones(1, 1).double(), 2000)
+cost = float((journey.end - 1).square())  # everything is linear in x, so that one point of deviation 1 says all
+straight = float(journey.energy) - cost
+exercise_1 = Exercise(
+    truth=straight,
+    unit="",
+    allowed=0.01,
+    mistakes={
+        "what is measured: this is how far the lines cross": 1 + 9 - cost - straight,
+        "what is measured: this is all that the flow saves, the crossing of the lines among it": 1 + 9 - cost,
+        "what is measured: this is what the flow's way costs": cost,
+        "what is measured: this is what the flow spends, straight or not": straight + cost,
+        "s: a variance is not a deviation": straight * 3,
+    },
+)
+
+# %% tags=["exercise"]
+straightness_of_3 = ...
+
+exercise_1.judge(straightness_of_3)
+
+# %% jupyter={"source_hidden": true} tags=["solution"]
+straightness_of_3 = (2 - math.pi / 2) * 3  # of s + s - V: the lines cost 1 + s^2, the flow (s - 1)^2, and they cross by V
+
+assert exercise_1.right(straightness_of_3)
+
+# %% [markdown]
+# ### Exercise 2 (section 4)
+#
+# Which covariance have the ends of the Schrödinger bridge from $N(0, 1)$ to $N(0, 4)$ with $\sigma = \tfrac32$?
+
+# %% jupyter={"source_hidden": true} tags=["check"]
+noise = 1.5
+bridged = plan(unit, 4 * unit, noise)[0, 0]
+exercise_2 = Exercise(
+    truth=bridged,
+    unit="",
+    allowed=1e-3,
+    mistakes={
+        "the variances: they are not deviations": plan(unit, 2 * unit, noise)[0, 0],
+        "the power of sigma": plan(unit, 4 * unit, math.sqrt(noise))[0, 0],
+        "the weight of the entropy, which is 2 sigma^2 for the cost |x - y|^2": plan(unit, 4 * unit, noise / math.sqrt(2))[
+            0, 0
+        ],
+        "the noise: this is the map without any": plan(unit, 4 * unit, 1e-6)[0, 0],
+        "the number of half steps: this is the first of IPF": next(proportional_fitting(unit, 4 * unit, noise))[0, 0],
+        "the number of rounds: this is the first of IMF": next(markovian_fitting(unit, 4 * unit, noise))[0, 0],
+        "the scale: this is a correlation": bridged / 2,
+    },
+)
+
+# %% tags=["exercise"]
+covariance_of_the_ends = ...
+
+exercise_2.judge(covariance_of_the_ends)
+
+# %% jupyter={"source_hidden": true} tags=["solution"]
+covariance_of_the_ends = (math.sqrt(4 * 1 * 4 + 1.5**4) - 1.5**2) / 2
+
+assert exercise_2.right(covariance_of_the_ends)
+
+# %% [markdown]
+# ### Exercise 3 (section 4). Find the bug
+#
+# The bridge between unit variances with $\sigma = 1$, simulated: $dx = a_t x\, dt + dw$. It must end with variance 1. What
+# is compared is the variance after 1000 steps of Euler and Maruyama, by its recursion, without any walker.
+
+# %% jupyter={"source_hidden": true} tags=["check"]
+steady = GaussianBridges(unit, unit, plan(unit, unit, 1.0), 1.0)
+
+
+def variance_at_the_end(slope):
+    variance, number = 1.0, 1000
+    for i in range(number):
+        variance = (1 + slope(i / number) / number) ** 2 * variance + 1 / number
+    return variance
+
+
+def with_factor(factor):
+    """u - factor x / Sigma_t."""
+    return lambda t: float(steady.velocity(t)[0, 0] - factor / steady.covariance(t)[0, 0])
+
+
+exercise_3 = Exercise(
+    truth=1.0,
+    unit="",
+    allowed=0.005,
+    mistakes={
+        "the drift: who draws together what the noise spreads?": variance_at_the_end(with_factor(0.0)),
+        "the factor of the score": variance_at_the_end(with_factor(1.0)),
+        "the sign of the score": variance_at_the_end(with_factor(-0.5)),
+    },
+)
+
+
+# %% tags=["exercise"]
+def slope(t):
+    """a_t, from the Gaussian bridges `steady`."""
+    return float(steady.velocity(t)[0, 0])
+
+
+exercise_3.judge(variance_at_the_end(slope))
+
+
+# %% jupyter={"source_hidden": true} tags=["solution"]
+def slope(t):
+    """The field moves the density without noise; with noise the drift needs sigma^2 / 2 times the score, -x / Sigma_t, too."""
+    return float(steady.velocity(t)[0, 0] - 0.5 / steady.covariance(t)[0, 0])
+
+
+assert exercise_3.right(variance_at_the_end(slope))

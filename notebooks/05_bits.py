@@ -27,15 +27,16 @@ from torch.distributions import MultivariateNormal
 
 from dpm.baselines.gaussian_signals import GaussianSignals
 from dpm.bound import bound, decoder_edges
-from dpm.coding import Code, Stack
+from dpm.coding import Bits, Code, Stack
 from dpm.data.heartbeat import BinaryHeartbeat
 from dpm.data.signals import Autoregressive
 from dpm.decoders import Network
 from dpm.evaluators.signals import spectrum
 from dpm.figures import STYLE
+from dpm.labs import Exercise
 from dpm.oracles.binomial import BinomialOracle
 from dpm.oracles.linear import LinearOracle
-from dpm.processes.binomial import BinomialDiffusion
+from dpm.processes.binomial import BinomialDiffusion, bernoulli
 from dpm.processes.gaussian import GaussianDiffusion
 from dpm.samplers.ancestral import sample
 from dpm.schedules import constant_erasure, geometric
@@ -151,3 +152,199 @@ plt.show()
 # the last step shows the mean and not a draw: it lacks what is smaller than the noise of the first step
 difference = np.abs(spectrum(drawn) / spectrum(x) - 1)[:8].max()
 check("spectrum, where the signal is strong", float(difference), 6 * (2 / 500) ** 0.5)
+
+# %% [markdown]
+# ## Exercises
+#
+# Run all cells first. Each exercise has a folded cell with what your number is compared with, a cell for you, and a folded
+# solution; click on the three dots to unfold one.
+#
+# The smallest model with a latent: a hidden bit $z$ is 1 with probability 0.3, and the bit $x$ that is seen is 1 with
+# probability 0.9 if $z = 1$, else 0.2. `prior(n)`, `decoder(z)` and `posterior(x)` are $p(z)$, $p(x \mid z)$ and the exact
+# $p(z \mid x)$ of $n$ bits; `bits.pop(stack, p)` takes $n$ bits off the stack and `bits.push(stack, x, p)` puts $n$ bits on
+# it.
+#
+# ### Exercise 1. Find the bug
+#
+# Coded in this way a bit needs more than $E[-\log_2 p(x)]$. What has been paid, and not been given back?
+
+# %% jupyter={"source_hidden": true} tags=["check"]
+bits = Bits()
+
+
+def prior(n):
+    return bernoulli(torch.full((n, 1), 0.3, dtype=torch.float64))
+
+
+def decoder(z):
+    return bernoulli(0.2 + 0.7 * z)
+
+
+def posterior(x):
+    """p(z = 1 | x) by Bayes' rule."""
+    on, off = (x * p + (1 - x) * (1 - p) for p in (0.9, 0.2))
+    return bernoulli(0.3 * on / (0.3 * on + 0.7 * off))
+
+
+def length(encode):
+    """Bits for each bit of `seen`."""
+    torch.manual_seed(0)
+    stack = Stack(1000)
+    encode(stack, seen)
+    return stack.bits / len(seen)
+
+
+def put(stack, x, z, with_latent=True):
+    bits.push(stack, x, decoder(z))
+    if with_latent:
+        bits.push(stack, z, prior(len(x)))
+
+
+torch.manual_seed(1)
+seen = decoder(prior(5000).sample()).sample()
+shares = bernoulli(torch.full((5000, 1), 0.3 * 0.9 + 0.7 * 0.2, dtype=torch.float64))
+exercise_1 = Exercise(
+    truth=-float(shares.log_prob(seen).mean()) / math.log(2),
+    unit="bits",
+    allowed=0.002,
+    mistakes={
+        "where z comes from: whose bits choose it?": length(lambda stack, x: put(stack, x, posterior(x).sample())),
+        "where z comes from: it should know x": length(lambda stack, x: put(stack, x, bits.pop(stack, prior(len(x))))),
+        "what is put: nobody can decode x without z": length(
+            lambda stack, x: put(stack, x, bits.pop(stack, posterior(x)), with_latent=False)
+        ),
+    },
+)
+
+
+# %% tags=["exercise"]
+def encode(stack, x):
+    z = posterior(x).sample()
+    bits.push(stack, x, decoder(z))
+    bits.push(stack, z, prior(len(x)))
+
+
+exercise_1.judge(length(encode))
+
+
+# %% jupyter={"source_hidden": true} tags=["solution"]
+def encode(stack, x):
+    """The choice of z costs H(z | x) random bits. Taken off the stack they are a message, which the decoder puts back."""
+    z = bits.pop(stack, posterior(x))
+    bits.push(stack, x, decoder(z))
+    bits.push(stack, z, prior(len(x)))
+
+
+assert exercise_1.right(length(encode))
+
+# %% [markdown]
+# ### Exercise 2. Find the bug
+#
+# Ten blocks of 500 bits lie on one stack, coded by the solution of exercise 1. The decoder gets the last block right. The
+# number is that of wrong bits.
+
+
+# %% jupyter={"source_hidden": true} tags=["check"]
+def wrong_bits(decode):
+    stack = Stack(1000)
+    for block in seen.split(500):
+        put(stack, block, bits.pop(stack, posterior(block)))
+    return int((decode(stack, 10) != seen).sum())
+
+
+def taken(stack, number, give_back=True):
+    for _ in range(number):
+        z = bits.pop(stack, prior(500))
+        x = bits.pop(stack, decoder(z))
+        if give_back:
+            bits.push(stack, z, posterior(x))
+        yield x
+
+
+exercise_2 = Exercise(
+    truth=0,
+    unit="bits",
+    allowed=0.5,
+    mistakes={
+        "what the encoder took off the stack before it put anything": wrong_bits(
+            lambda stack, number: torch.cat([*taken(stack, number, give_back=False)][::-1])
+        ),
+        "the order: last in, first out": wrong_bits(lambda stack, number: torch.cat([*taken(stack, number)])),
+    },
+)
+
+
+# %% tags=["exercise"]
+def decode(stack, number):
+    """All blocks, in the order in which they were coded."""
+    found = []
+    for _ in range(number):
+        z = bits.pop(stack, prior(500))
+        found.append(bits.pop(stack, decoder(z)))
+    return torch.cat(found[::-1])
+
+
+exercise_2.judge(wrong_bits(decode))
+
+
+# %% jupyter={"source_hidden": true} tags=["solution"]
+def decode(stack, number):
+    """The encoder's steps backwards: it began by taking z, so that the decoder ends by putting z back."""
+    found = []
+    for _ in range(number):
+        z = bits.pop(stack, prior(500))
+        found.append(bits.pop(stack, decoder(z)))
+        bits.push(stack, z, posterior(found[-1]))
+    return torch.cat(found[::-1])
+
+
+assert exercise_2.right(wrong_bits(decode))
+
+# %% [markdown]
+# ### Exercise 3
+#
+# How many bits does one heartbeat of 20 bins take off the stack on its way through $T = 50$ steps, on average? They all
+# come back. (`reverse.process.kernel(x, s, t)` has an `entropy()`.)
+
+# %% jupyter={"source_hidden": true} tags=["check"]
+q, beats = reverse.process, data.held_out(4000)
+
+
+def entropies(of_step):
+    """Of q(x_t | x_{t-1}) on the way, or of another step, summed over t: (n,), nats."""
+    torch.manual_seed(3)
+    x, total = beats, 0.0
+    for t in range(1, T + 1):
+        before, now = torch.full((len(x),), t - 1), torch.full((len(x),), t)
+        total = total + of_step(x, before, now).entropy()
+        x = q.kernel(x, before, now).sample()
+    return total
+
+
+on_the_way = entropies(q.kernel) / math.log(2)
+exercise_3 = Exercise(
+    truth=float(on_the_way.mean()),
+    unit="bits",
+    allowed=4 * float(on_the_way.std()) / 1000**0.5,
+    mistakes={
+        "the unit: these are nats": float(on_the_way.mean()) * math.log(2),
+        "what is drawn: x_t given x_{t-1}, not given x_0": float(
+            entropies(lambda x, s, t: q.marginal(beats, t)).mean() / math.log(2)
+        ),
+        "the number of bins: each has its bit": float(on_the_way.mean()) / 20,
+        "the number of steps": float(on_the_way.mean()) / T,
+    },
+)
+
+# %% tags=["exercise"]
+bits_taken = ...
+
+exercise_3.judge(bits_taken)
+
+# %% jupyter={"source_hidden": true} tags=["solution"]
+x, bits_taken = data.held_out(4000), 0.0
+for t in range(1, T + 1):
+    step = reverse.process.kernel(x, torch.full((4000,), t - 1), torch.full((4000,), t))
+    x, bits_taken = step.sample(), bits_taken + float(step.entropy().mean()) / math.log(2)
+
+assert exercise_3.right(bits_taken)

@@ -74,11 +74,14 @@ def test_the_study_is_what_make_always_did(monkeypatch) -> None:
         ],
         [f"experiments/train.py {paper}/binary_heartbeat seed=0", f"{evaluate} results=results/yours {paper}/binary_heartbeat"],
     ]
-    assert stages[1] == [[f"{evaluate} -m seed=0,1,2,3,4 results=results/yours {paper}/swiss_roll_quasi_newton"]]
-    assert stages[4] == [
+    assert stages[1] == [
+        [f"{evaluate} -m seed=0,1,2,3,4 results=results/yours {paper}/swiss_roll_quasi_newton"],
+        [f"{evaluate} results=results/yours {paper}/dead_leaves"],
+    ]
+    assert stages[3] == [
         [f"{evaluate} results=results/yours {paper}/mnist", f"{evaluate} results=results/yours experiment=ho_2020/mnist"]
     ]
-    assert stages[5:] == [[], [["experiments/report.py"]]]  # CIFAR-10 is not there
+    assert stages[4:] == [[], [["experiments/report.py"]]]  # CIFAR-10 is not there
     ran.clear()
     commands.reproduce(["textures"], "elsewhere")
     assert [stage for stage in ran if stage] == [[[["experiments/evaluate.py", "results=elsewhere", f"{paper}/textures"]]]]

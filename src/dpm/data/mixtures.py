@@ -128,11 +128,11 @@ class MixtureDenoiser(torch.nn.Module):
         return self.data.denoised(x, *self.schedule(t))
 
 
-def grid_of_modes(dimensions: int, weights: list[float] | None = None) -> GaussianMixture:
-    """25 modes at (8i, 8j, 8i, 8j, ...), i, j = -2..2, of unit covariance (Cardoso et al. 2024); weights 1..25 by default."""
+def grid_of_modes(dimensions: int, weights: list[float] | None = None, apart: float = 8.0) -> GaussianMixture:
+    """25 modes at apart (i, j, i, j, ...), i, j = -2..2, of unit covariance (Cardoso et al. 2024); weights 1..25 by default."""
     if dimensions % 2:
         raise UserError(f"pairs of coordinates: an even number of dimensions, got {dimensions}")
     i, j = torch.cartesian_prod(torch.arange(-2.0, 3.0), torch.arange(-2.0, 3.0)).double().T
-    means = 8 * torch.stack([i, j], 1).repeat(1, dimensions // 2)
+    means = apart * torch.stack([i, j], 1).repeat(1, dimensions // 2)
     w = torch.arange(1.0, 26.0, dtype=torch.float64) if weights is None else torch.tensor(weights, dtype=torch.float64)
     return GaussianMixture(w / w.sum(), means, torch.ones_like(means))

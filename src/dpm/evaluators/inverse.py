@@ -66,14 +66,14 @@ class Filtered(PosteriorSampler):
 class Ranked:
     """Total variation of the weights of modes, sliced W1 and cost of each method, in each number of `dimensions`.
 
-    y = x_1 + x_2 / 2 + n = 4 on `mixture(d)`, as many samples as `counts` says, by the exact x_0-hat. Rows `posterior` are
+    y = x_1 + x_2 / 2 + n on `mixture(d)`, as many samples as `counts` says, by the exact x_0-hat. Rows `posterior` are
     exact samples, the floor, and `exact_score` the reverse process of the posterior itself. With `observations` also by the
     network's x_0-hat, on its data; and by the exact one for that many x_0 with a y each: the share of x_0 within the
     central 90 % of 19 samples of each posterior (first coordinate). Samples that diverge are counted, and left out; a
     method that loses half of them has no distance. Arrays: `<method>_ranks`, `<method>_samples` (500, 2).
     """
 
-    NOISE, Y, SAMPLES = 1.0, 4.0, 19
+    NOISE, SAMPLES = 1.0, 19
 
     def __init__(
         self,
@@ -83,13 +83,14 @@ class Ranked:
         methods: Mapping[str, PosteriorSampler],
         steps: int,
         observations: int,
+        y: float = 4.0,
     ) -> None:
         if len(dimensions) > len(counts) or min(counts) < 2 or observations < 0:
             raise UserError(
                 f"ranked: for each of the dimensions two samples at least, got {dimensions=}, {counts=}, {observations=}"
             )
         self.mixture, self.methods, self.steps, self.observations = mixture, methods, steps, observations
-        self.counts = dict(zip(dimensions, counts, strict=False))
+        self.y, self.counts = y, dict(zip(dimensions, counts, strict=False))
 
     @torch.no_grad()
     def __call__(self, reverse: GaussianReverse, data: GaussianMixture, x_0: Tensor, seed: int) -> Evaluation:
@@ -110,11 +111,12 @@ class Ranked:
         self, reverse: GaussianReverse, mixture: GaussianMixture, seed: int, arrays: dict[str, Array], **about: Scalar
     ) -> list[Measurement]:
         d = mixture.dimensions
-        A, y, n = direction(d), torch.tensor([[self.Y]], dtype=torch.float64), self.counts[d]
+        A, y, n = direction(d), torch.tensor([[self.y]], dtype=torch.float64), self.counts[d]
         posterior, times = mixture.given(A.A, y[0], self.NOISE), grid(len(reverse.process.schedule), self.steps)
         truth, floor = (posterior.sample(n, seeds.generator(seed, seeds.EVALUATION, k)) for k in (0, 1))
         u = ot.sliced.get_random_projections(d, 50, seed=seed)
-        protocol: dict[str, Scalar] = {"dimensions": d, "sampling_steps": len(times) - 1, "seed": seed, **about}
+        apart = round(float(torch.pdist(mixture.means[:, :2]).min()), 6)  # whatever d
+        protocol: dict[str, Scalar] = {"dimensions": d, "modes_apart": apart, "sampling_steps": len(times) - 1, **about}
         rows = []
 
         def row(method: str, x: Tensor, calls: float) -> None:

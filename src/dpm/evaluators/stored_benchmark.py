@@ -81,7 +81,7 @@ class StoredBenchmark:
         rows: list[Measurement] = []
 
         def row(quantity: str, value: float, error: float = 0.0, **about: Scalar) -> None:
-            rows.append(Measurement(quantity, value, error, self.n, "1", {"data": "mcgdiff", "seed": seed, **about}, recipe={}))
+            rows.append(Measurement(quantity, value, error, self.n, "1", {"data": "mcgdiff", **about}, recipe={}))
 
         dps = {"dps_as_coded": coded, "dps_right": right}
         for name, process in dps.items():

@@ -47,12 +47,17 @@ class BinomialDiffusion(nn.Module):
 
     def likelihood(self, x_t: Tensor, x_s: float, s: Tensor, t: Tensor) -> Tensor:
         """q(x_t | x_s) per bit, in the shape of x_t."""
-        p = self.kernel(torch.full_like(x_t, x_s), s, t).mean
+        p = self.kernel(same(x_s, x_t), s, t).mean
         return x_t * p + (1 - x_t) * (1 - p)
 
     def keep(self, s: Tensor, t: Tensor) -> Tensor:
         """alpha_bar_t / alpha_bar_s, shape (B,), float64."""
         return (self.schedule.log_alpha_bar(t) - self.schedule.log_alpha_bar(s)).exp()
+
+
+def same(bit: float, like: Tensor) -> Tensor:
+    """One bit for all examples and places, (1, ..., 1): what follows from it is computed once for each time."""
+    return like.new_full([1] * like.ndim, bit)
 
 
 def bernoulli(probs: Tensor) -> Distribution:

@@ -4,7 +4,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from dpm.decoders import Decoder
-from dpm.processes.binomial import BinomialDiffusion, bernoulli
+from dpm.processes.binomial import BinomialDiffusion, bernoulli, same
 from dpm.reverse import ReverseStep, require_shape
 
 
@@ -23,7 +23,7 @@ class BinomialReverse(ReverseStep):
     def step(self, x_t: Tensor, s: Tensor, t: Tensor) -> Distribution:
         x_0 = self.logit(x_t, t).sigmoid()
         require_shape(x_0, x_t, "the network gives")
-        off, on = (self.process.posterior(x_t.new_full(x_t.shape, b), x_t, s, t).mean for b in (0.0, 1.0))
+        off, on = (self.process.posterior(same(b, x_t), x_t, s, t).mean for b in (0.0, 1.0))
         return bernoulli(off + x_0 * (on - off))
 
     def logit(self, x_t: Tensor, t: Tensor) -> Tensor:

@@ -17,13 +17,12 @@ from dpm.errors import UserError
 Command = list[str]  # of python, without its name
 STAGES = (
     ("swiss_roll", "binary_heartbeat"),
-    ("swiss_roll_quasi_newton",),
-    ("dead_leaves",),
+    ("swiss_roll_quasi_newton", "dead_leaves"),
     ("textures",),
     ("mnist",),
     ("cifar10",),
 )
-PARTS = tuple(part for stage in STAGES for part in stage)  # those of a stage side by side
+PARTS = tuple(part for stage in STAGES for part in stage)  # those of a stage side by side, on one core each
 TRAINED = ("swiss_roll", "binary_heartbeat")  # seed 0 here; the others are evaluated from their shipped weights
 SEEDS = {"swiss_roll": "0,1,2,3,4", "swiss_roll_quasi_newton": "0,1,2,3,4"}
 DOWNLOADED = {"mnist": "ho_2020/mnist", "cifar10": "ho_2020/cifar10_bound"}  # with 2020's experiment on the same images
