@@ -15,11 +15,17 @@ from dpm.runs import app
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="train")
 @app.job
-def main(config: DictConfig) -> None:
+def main(config: DictConfig) -> float | None:
     from dpm.runs.folder import Run  # here, because --help need not wait for torch
+    from dpm.runs.sweeps import to_minimise
     from dpm.runs.train import train
 
-    train(Run(config, app.overrides()))
+    done = train(Run(config, app.overrides()))
+    if done is None:  # of several processes, not the one that leads
+        return None
+    if app.alone():
+        app.next_is("evaluate", app.overrides())
+    return to_minimise(done)  # for a sweeper that searches
 
 
 if __name__ == "__main__":

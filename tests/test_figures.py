@@ -1,5 +1,6 @@
 """Figures show what the arrays hold: the drawn points, lines and errors are compared with them."""
 
+import io
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from matplotlib.quiver import Quiver
+from PIL import Image
 
 from dpm.errors import UserError
 from dpm.figures import curve, images, load_arrays, render, rivals, sampled_terms, schedule, sweep, swiss_roll, terms
@@ -51,7 +53,24 @@ def test_figure_1_has_the_papers_rows_and_columns(arrays, figure_1):
 def test_figure_1_says_which_step_the_drift_belongs_to(figure_1):
     labels = [axes.get_xlabel() for axes in panels(figure_1)[2]]
     assert [label.split("\n")[0] for label in labels] == ["t = 2", f"t = {T // 2}", f"t = {T}"]
-    assert [axes.get_title() for axes in panels(figure_1)[0]] == ["t = 0", f"t = {T // 2} = T/2", f"t = {T} = T"]
+    assert [axes.get_title().split("\n")[0] for axes in panels(figure_1)[0]] == ["t = 0", f"t = {T // 2} = T/2", f"t = {T} = T"]
+
+
+def test_figure_1_says_how_much_noise_a_column_has_where_the_betas_are_known(arrays, figure_1):
+    noise = [float(axes.get_title().split("noise ")[1]) for axes in panels(figure_1)[0]]
+    variance = [1 - np.prod(1 - arrays["betas"][:t]) for t in (0, T // 2, T)]
+    assert noise == [float(f"{value:.1g}") for value in variance]
+    other = swiss_roll.figure_1({key: array for key, array in arrays.items() if key != "betas"})
+    assert panels(other)[0, 1].get_title() == f"t = {T // 2} = T/2"
+
+
+def test_figure_1_at_more_times_shows_the_frames_of_those_times(arrays):
+    figure = swiss_roll.every_time(arrays, columns=3, points=7)
+    drawn = [axes.collections[0].get_offsets() for axes in figure.axes]
+    for row, name in enumerate(("forward", "reverse")):
+        for column, t in enumerate((0, T // 2, T)):
+            (frame,) = np.flatnonzero(arrays["times"] == t)
+            np.testing.assert_array_equal(drawn[3 * row + column], arrays[name][frame, :7])
 
 
 def test_figure_1_keeps_the_papers_axes_and_widens_them_only_for_the_roll(arrays, figure_1):
@@ -248,3 +267,13 @@ def test_one_record_may_have_a_point_on_every_line(records):
     ).axes
     assert {container.get_label() for container in axes.containers} == {"a", "b", "third"}
     assert axes.get_ylabel() == "gain (bits)"
+
+
+@pytest.mark.parametrize(("columns", "factor"), [(12, 3), (7, 5), (30, 1)])
+def test_every_pixel_of_an_image_is_equally_large_in_the_file(columns: int, factor: int):
+    grey = np.random.default_rng(0).integers(0, 256, (columns, 1, 32, 32)).astype(float)
+    with Image.open(io.BytesIO(render(images.grid({"samples": grey}, columns)))) as picture:
+        drawn = np.asarray(picture)
+    assert drawn.shape == (32 * factor, (33 * columns - 1) * factor)
+    np.testing.assert_array_equal(drawn[factor // 2 :: factor, factor // 2 :: factor], images.tile(grey, columns)[..., 0])
+    assert all((drawn[k::factor] == drawn[::factor]).all() for k in range(factor))

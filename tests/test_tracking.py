@@ -166,6 +166,14 @@ def test_a_training_is_mirrored_row_by_row_and_finished_in_any_case(service: Ser
     assert len(service.of("finish")) == 2
 
 
+def test_samples_are_shown_at_every_validation(service: Service, tmp_path: Path) -> None:
+    train(helpers.configured(tmp_path, *helpers.TINY, "tracker=offline", "pictures.n=2", "pictures.steps=2"))
+    images = [row["samples"] for row in service.of("log") if "samples" in row]
+    folder = helpers.the_folder(tmp_path) / "samples"
+    assert images == [("image", str(folder / f"step-00000000{step}.png")) for step in (2, 4)]
+    assert all(Path(path).is_file() for _, path in images)
+
+
 def test_no_mirror_takes_everything_and_does_nothing(tmp_path: Path) -> None:
     mirror = NoMirror()
     mirror.start(tmp_path, "0123", "name", "group", {})

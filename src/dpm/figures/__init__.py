@@ -24,6 +24,9 @@ STYLE = Path(__file__).parents[1] / "dpm.mplstyle"
 FEW_COLOURS = 8192  # of a picture of lines and text, with all mixtures at their edges; photographs have more
 WIDTH = 6.3  # inches: the text width of the report, so that letters come out at the size that the style says
 
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+DASHES = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (5, 1.5, 1, 1.5)), (0, (8, 2)), (0, (3, 1, 1, 1, 1, 1)))
+
 Array = np.ndarray[Any, Any]
 Arrays = Mapping[str, Array]
 P = ParamSpec("P")
@@ -39,6 +42,12 @@ def styled(draw: Callable[P, R]) -> Callable[P, R]:
             return draw(*args, **kwargs)
 
     return styled_draw
+
+
+def told_apart(index: int) -> dict[str, Any]:
+    """Colour, dashes and marker of one of several lines: in grey and for every kind of colour vision another one."""
+    dashes, marker = DASHES[index % len(DASHES)], MARKERS[index % len(MARKERS)]
+    return {"color": f"C{index}", "linestyle": dashes, "marker": marker, "markersize": 3.5}
 
 
 @styled

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from dpm.figures import WIDTH, Arrays, styled
+from dpm.figures import WIDTH, Arrays, styled, told_apart
 
 
 @styled
@@ -16,7 +16,7 @@ def validated(seeds: Sequence[Arrays], unit: str = "bits", bound: str = "K") -> 
         (1000, "training step (thousands)") if max(a["curve_step"].max() for a in seeds) >= 1000 else (1, "training step")
     )
     for index, arrays in enumerate(seeds):
-        axes.plot(arrays["curve_step"] / steps, arrays["curve_K"], "o-", markersize=3, color=f"C{index}", label=f"seed {index}")
+        axes.plot(arrays["curve_step"] / steps, arrays["curve_K"], label=f"seed {index}", **told_apart(index))
     axes.set(xlabel=label, ylabel=f"{bound}, validation ({unit})")
     if len(seeds) > 1:
         axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))

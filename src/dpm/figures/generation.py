@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dpm.figures import WIDTH, Array, Arrays, styled
-from dpm.figures.images import tile
+from dpm.figures.images import enlarged, tile
 
 ROW_LABELS, COLUMN_LABELS, AXIS_LABEL = 0.4, 0.2, 0.2  # inches beside the images
 
@@ -113,12 +113,13 @@ def nearest_neighbours(arrays: Arrays) -> Figure:
 def _panels(images: Array, left: float, bottom: float) -> tuple[Figure, Sequence[Axes]]:
     """A figure with one place for each panel (panels, rows, columns, C, H, W), and room for labels (inches) at two sides."""
     panels, rows, columns = images.shape[:3]
-    width = WIDTH - left
-    height = width * (rows * (images.shape[4] + 1) - 1) / (columns * (images.shape[5] + 1) - 1)
-    total = panels * (height + bottom)
-    figure = Figure(figsize=(WIDTH, total))
+    pixels = columns * (images.shape[5] + 1) - 1
+    width = enlarged(pixels, WIDTH - left)
+    height = width * (rows * (images.shape[4] + 1) - 1) / pixels
+    whole, total = left + width, panels * (height + bottom)
+    figure = Figure(figsize=(whole, total))
     lows = [total - (k + 1) * height - k * bottom for k in range(panels)]
-    return figure, [figure.add_axes((left / WIDTH, low / total, width / WIDTH, height / total)) for low in lows]
+    return figure, [figure.add_axes((left / whole, low / total, width / whole, height / total)) for low in lows]
 
 
 def _panel(axes: Axes, images: Array, columns: Sequence[str] = (), rows: Sequence[str] = ()) -> None:
@@ -128,6 +129,7 @@ def _panel(axes: Axes, images: Array, columns: Sequence[str] = (), rows: Sequenc
     axes.set_xticks([k * (width + 1) + (width - 1) / 2 for k in range(len(columns))], columns)
     axes.set_yticks([k * (height + 1) + (height - 1) / 2 for k in range(len(rows))], rows)
     axes.tick_params(length=0)
+    axes.tick_params(axis="x", labelsize=7)
     axes.grid(False)
     axes.spines[:].set_visible(False)
 

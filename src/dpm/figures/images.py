@@ -2,6 +2,7 @@
 
 import math
 
+import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -12,11 +13,22 @@ from dpm.figures import WIDTH, Array, Arrays, styled
 def grid(arrays: Arrays, columns: int = 12) -> Figure:
     """arrays: samples (n, C, H, W), grey levels 0..255; drawn row by row with a pixel of white between images."""
     tiled = tile(arrays["samples"], columns)
-    figure = Figure(figsize=(WIDTH, WIDTH * tiled.shape[0] / tiled.shape[1]))
+    width = enlarged(tiled.shape[1], WIDTH)
+    figure = Figure(figsize=(width, width * tiled.shape[0] / tiled.shape[1]))
     axes = figure.add_axes((0, 0, 1, 1))
     axes.imshow(tiled / 255, interpolation="nearest")
     axes.set_axis_off()
     return figure
+
+
+def enlarged(pixels: int, inches: float) -> float:
+    """The most inches, within those given, in which each of so many pixels becomes a whole number of the file's.
+
+    Then all of them are equally large, and the file is a tenth smaller.
+    """
+    dpi = matplotlib.rcParams["savefig.dpi"]
+    factor = math.floor(inches * dpi / pixels)
+    return factor * pixels / dpi if factor else inches
 
 
 def tile(images: Array, columns: int) -> Array:

@@ -7,8 +7,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dpm.figures import WIDTH, Array, Arrays, styled
-from dpm.figures.images import tile
+from dpm.figures.images import enlarged, tile
 
+GAP, TITLE = 0.1, 0.25  # inches between panels, and above them
 PANELS_3 = {"holdout": "(a) holdout", "noisy": "(b) with noise", "denoised": "(c) denoised", "samples": "(d) samples"}
 PANELS_5 = {"original": "(a) original", "corrupted": "(b) central square unknown", "inpainted": "(c) inpainted"}
 
@@ -19,9 +20,16 @@ def figure_3(arrays: Arrays, side: int = 7) -> Figure:
 
     arrays: holdout, noisy, denoised, samples, each (n, C, H, W) in grey levels 0..255.
     """
-    figure = Figure(figsize=(WIDTH, 1.07 * WIDTH), layout="constrained")
-    for axes, (name, title) in zip(figure.subplots(2, 2).flat, PANELS_3.items(), strict=True):
-        show(axes, tile(arrays[name][: side**2], side), title)
+    panels = {title: tile(arrays[name][: side**2], side) for name, title in PANELS_3.items()}
+    rows, columns = next(iter(panels.values())).shape[:2]
+    width = enlarged(columns, (WIDTH - GAP) / 2)
+    height, whole = width * rows / columns, 2 * width + GAP
+    total = 2 * (height + TITLE)
+    figure = Figure(figsize=(whole, total))
+    for k, (title, tiled) in enumerate(panels.items()):
+        left, low = k % 2 * (width + GAP), (1 - k // 2) * (height + TITLE)
+        axes = figure.add_axes((left / whole, low / total, width / whole, height / total))
+        show(axes, tiled, title)
         axes.set_axis_off()
     return figure
 

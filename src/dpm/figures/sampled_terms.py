@@ -32,7 +32,7 @@ def rate_distortion(arrays: Arrays, claims: Sequence[Claim] = ()) -> Figure:
     rmse_step, rmse, error = (arrays[f"rmse_{key}"] for key in ("step", "mean", "stderr"))
     figure = Figure(figsize=(WIDTH, 2.3), layout="constrained")
     left, middle, right = figure.subplots(1, 3)
-    left.errorbar(rmse_step, rmse, 2 * error, fmt="o-", markersize=2)
+    left.errorbar(rmse_step, rmse, 2 * error, fmt="o-", markersize=2, label="ours")
     middle.plot(steps, rate)
     middle.fill_between(steps, rate - 2 * spread, rate + 2 * spread, alpha=0.3, linewidth=0)
     paid = np.interp(rmse_step - 1, np.concatenate([[0], steps]), np.concatenate([[0], rate]))  # before the step that predicts

@@ -5,7 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from dpm.figures import WIDTH, Arrays, styled
+from dpm.figures import WIDTH, Arrays, styled, told_apart
+
+MARKED = 7  # a marker on one in so many steps
 
 
 @styled
@@ -20,11 +22,13 @@ def learned_betas(seeds: Sequence[Arrays]) -> Figure:
         betas = arrays["betas"]
         t = np.arange(1, len(betas) + 1)
         log_alpha_bar = np.cumsum(np.log1p(-betas))
-        style = {"color": f"C{number}", "linewidth": 1, "alpha": 0.9}
+        style = {**told_apart(number), "linewidth": 1, "alpha": 0.9, "markevery": (number, MARKED)}
         left.semilogy(t, betas, **style)
-        right.semilogy(t, np.exp(log_alpha_bar) / -np.expm1(log_alpha_bar), **style)
+        right.semilogy(t, np.exp(log_alpha_bar) / -np.expm1(log_alpha_bar), label=f"seed {number}", **style)
     left.plot(1, seeds[0]["betas"][0], "o", color="0.15", label=r"$\beta_1$, fixed", zorder=3)
     left.legend()
+    if len(seeds) > 1:
+        right.legend()
     left.set(xlabel="t", ylabel=r"$\beta_t$")
     right.set(xlabel="t", ylabel=r"$\bar\alpha_t \, / \, (1 - \bar\alpha_t)$")
     return figure

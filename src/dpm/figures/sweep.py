@@ -9,13 +9,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from dpm.figures import WIDTH, Array, styled
+from dpm.figures import MARKERS, WIDTH, Array, styled
 from dpm.study.claims import Claim
 from dpm.study.records import Measurement, Record, over_seeds
 from dpm.study.results import selected
+from dpm.study.variants import is_number, place
 
 BESIDE = 0.012  # of the axis, between lines
-MARKERS = ("o", "s", "^", "D", "v", "P")
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def variants(
     """
     changed = [k for k in range(len(settings)) if k != reference]
     keys = list(dict.fromkeys(key for k in changed for key in settings[k]))
-    numbers = [key for key in keys if all(_is_number(settings[k].get(key)) for k in changed)] if len(keys) <= 2 else []
+    numbers = [key for key in keys if all(is_number(settings[k].get(key)) for k in changed)] if len(keys) <= 2 else []
     names = [_name(own, settings) for own in settings]
     lines = sum(name.count("\n") + 1 for name in names)
     figure = Figure(figsize=(WIDTH, 3.0 if numbers else 0.9 + 0.2 * max(lines, len(names) + 1)), layout="constrained")
@@ -137,7 +137,7 @@ def _lines_through(axes: Axes, points: Sequence[tuple[float, float, float]], nam
     log = ticks[0] > 0 and ticks[-1] > 20 * ticks[0]
     axes.set_xscale("log" if log else "linear")
     apart = BESIDE * (math.log(ticks[-1] / ticks[0]) if log else ticks[-1] - ticks[0])
-    order = sorted(set(names), key=lambda name: (len(name), name))  # 8 before 16
+    order = sorted(set(names), key=lambda name: place(name.rpartition(" = ")[2]))  # 8 before 16
     for index, name in enumerate(order):
         x, value, error = np.array(sorted(p for p, own in zip(points, names, strict=True) if own == name)).T
         shift = apart * (index - (len(order) - 1) / 2)
@@ -147,10 +147,3 @@ def _lines_through(axes: Axes, points: Sequence[tuple[float, float, float]], nam
     axes.tick_params(axis="x", which="minor", length=0, labelbottom=False)
     if axes.get_legend_handles_labels()[1]:
         axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
-
-
-def _is_number(text: str | None) -> bool:
-    try:
-        return text is not None and math.isfinite(float(text))
-    except ValueError:
-        return False

@@ -17,7 +17,8 @@ def figure_1(arrays: Arrays) -> Figure:
     """The paper's 3 x 3 panels: samples of q, samples of p, drift f_mu(x_t, t) - x_t; columns t = 0, T/2, T.
 
     arrays: times (F,), forward and reverse (F, N, 2) with one frame per time; grid (G, 2), drift_times (3,), drift (3, G, 2).
-    No step is learned at t = 0: the first column of the drift shows the first learned one, and says so.
+    No step is learned at t = 0: the first column of the drift shows the first learned one, and says so. Columns are even in
+    steps, and not in noise: where the betas are known, (T,), a title says the variance of the noise.
     """
     times, T = arrays["times"], int(arrays["times"].max())
     columns = [int(np.abs(times - t).argmin()) for t in (0, T / 2, T)]
@@ -25,12 +26,29 @@ def figure_1(arrays: Arrays) -> Figure:
     axes = figure.subplots(3, 3, sharex=True, sharey=True)
     limit = _limit(arrays)
     for column, frame in enumerate(columns):
-        axes[0, column].set_title(_time(times[frame], T))
+        axes[0, column].set_title(_time(times[frame], T) + _noise(arrays, int(times[frame])))
         _scatter(axes[0, column], arrays["forward"][frame], FORWARD, limit)
         _scatter(axes[1, column], arrays["reverse"][frame], REVERSE, limit)
         _quiver(axes[2, column], arrays["grid"], arrays["drift"][column], int(arrays["drift_times"][column]), limit)
     for row, label in enumerate(("forward\n$q(x_t)$", "reverse\n$p(x_t)$", "drift\n$f_\\mu(x_t, t) - x_t$")):
         axes[row, 0].set_ylabel(label)
+    return figure
+
+
+@styled
+def every_time(arrays: Arrays, columns: int = 9, points: int = 400) -> Figure:
+    """The two upper rows of Figure 1 at more times: samples of q, and of p, from t = 0 to T."""
+    times, T = arrays["times"], int(arrays["times"].max())
+    chosen = [int(np.abs(times - t).argmin()) for t in np.linspace(0, T, columns)]
+    figure = Figure(figsize=(WIDTH, 0.29 * WIDTH), layout="constrained")
+    axes = figure.subplots(2, columns, sharex=True, sharey=True)
+    for column, frame in enumerate(chosen):
+        axes[0, column].set_title(f"t = {int(times[frame])}{_noise(arrays, int(times[frame]))}", fontsize=7)
+        for row, name, colour in ((0, "forward", FORWARD), (1, "reverse", REVERSE)):
+            _scatter(axes[row, column], arrays[name][frame, :points], colour, _limit(arrays), size=1)
+            axes[row, column].tick_params(labelbottom=False, labelleft=False, length=0)
+    axes[0, 0].set_ylabel("$q(x_t)$")
+    axes[1, 0].set_ylabel("$p(x_t)$")
     return figure
 
 
@@ -83,6 +101,13 @@ def _square(axes: Axes, limit: float) -> None:
 def _limit(arrays: Arrays) -> float:
     """-2..2 as in the paper, wider only as far as the roll itself (t = 0) reaches."""
     return max(2.0, 1.03 * float(np.abs(arrays["forward"][arrays["times"].argmin()]).max()))
+
+
+def _noise(arrays: Arrays, t: int) -> str:
+    """A line that says 1 - alpha_bar_t, the variance of the noise in x_t."""
+    if "betas" not in arrays:
+        return ""
+    return f"\nnoise {abs(np.expm1(np.log1p(-arrays['betas'][:t]).sum())):.1g}"
 
 
 def _time(t: Any, T: int) -> str:

@@ -7,9 +7,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dpm.figures import WIDTH, Array, Arrays, styled
-from dpm.figures.images import tile
+from dpm.figures.images import enlarged, tile
 
 OBJECTIVES = 3  # in a row of the table
+LABELS = 1.4  # inches for the names of the rows
 LINES = ("-", "--")  # of its two predictions
 
 
@@ -39,10 +40,11 @@ def samples(cells: Mapping[str, Arrays], columns: int = 12) -> Figure:
     """The first samples of each cell, a row each. cells, by label: samples (n, C, H, W), grey levels 0..255."""
     rows = [arrays["samples"][:columns] for arrays in cells.values()]
     tiled = tile(np.concatenate(rows), len(rows[0]))
-    figure = Figure(figsize=(WIDTH, 0.8 * WIDTH * tiled.shape[0] / tiled.shape[1]), layout="constrained")
-    axes = figure.subplots()
+    width = enlarged(tiled.shape[1], WIDTH - LABELS)
+    whole = width + LABELS
+    figure = Figure(figsize=(whole, width * tiled.shape[0] / tiled.shape[1]))
+    axes = figure.add_axes((LABELS / whole, 0, width / whole, 1))
     axes.imshow(tiled / 255, interpolation="nearest")
-    axes.set_anchor("E")  # what is left is for the labels
     _rows(axes, list(cells), tiled)
     return figure
 

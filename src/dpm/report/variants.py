@@ -4,12 +4,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-import numpy as np
-
 from dpm.figures import render, sweep
 from dpm.report.markdown import code, document, measured, setting, table
 from dpm.report.rows import ours
-from dpm.study.records import Measurement, over_seeds, standard_error
+from dpm.study import variants
+from dpm.study.records import Measurement, over_seeds
 from dpm.study.results import Entry, Results, common_tier
 from dpm.study.units import QUANTITIES
 
@@ -109,8 +108,6 @@ def _variant(runs: Sequence[Entry], settings: Mapping[str, str], varied: set[str
 
 def paired(found: Sequence[Measurement], best: Sequence[Measurement]) -> str:
     """Mean difference over the seeds that both have, with its error where these are two at least; nothing to oneself."""
-    one, other = ({m.protocol.get("seed"): m.value for m in measurements} for measurements in (found, best))
-    differences = np.array([one[seed] - other[seed] for seed in one if seed in other])
-    if found is best or not len(differences):
-        return ""
-    return measured(float(differences.mean()), standard_error(differences) if len(differences) > 1 else None)
+    one, other = ({int(m.protocol.get("seed", 0)): m.value for m in measurements} for measurements in (found, best))
+    difference = variants.paired(one, other)
+    return "" if found is best or difference is None else measured(*difference)

@@ -5,6 +5,7 @@ import codecs
 import io
 import os
 import re
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -123,7 +124,7 @@ def job(main: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
         try:
             return main(config)
         except UserError as error:
-            if HydraConfig.get().mode is RunMode.MULTIRUN:
+            if not alone():
                 raise
             return fail(error)
 
@@ -145,6 +146,16 @@ def fail(error: Exception) -> NoReturn:
 def overrides() -> list[str]:
     """What the user changed on the command line, e.g. ["optimizer.lr=0.01", "seed=1"]."""
     return list(HydraConfig.get().overrides.task)
+
+
+def next_is(verb: str, arguments: Sequence[str]) -> None:
+    """The command that comes after this one."""
+    print(f"next: {shlex.join(['python', f'experiments/{verb}.py', *arguments])}", flush=True)
+
+
+def alone() -> bool:
+    """Whether this is a run by itself, and none of a sweep."""
+    return HydraConfig.get().mode is not RunMode.MULTIRUN
 
 
 def quoted(argument: str) -> str:

@@ -102,6 +102,7 @@ def recipe(run: Run, reverse: Any, loaded: "Loaded") -> dict[str, Scalar]:
     facts = {**reverse.recipe, "objective": named(objective), "optimizer": optimizer.func.__name__}
     facts |= {"ema_decay": run.plan.ema_decay, "ema_warm_up": run.plan.ema_warm_up} if run.plan.ema_decay > 0 else {}
     facts |= {"starts": run.plan.starts} if run.plan.starts > 1 else {}
+    facts |= {"went_on_at": loaded.budget["went_on_at"]} if "went_on_at" in loaded.budget else {}
     if steps := int(loaded.budget.get("steps", 0)):
         facts |= {"steps": steps, "batch_size": int(loaded.budget["examples"]) // steps}
     return facts

@@ -77,6 +77,12 @@ def mean(value: Tensor) -> Tensor:
     return value
 
 
+def wait() -> None:
+    """Until all processes have come here."""
+    if processes() > 1:
+        dist.barrier()
+
+
 def anyone(answer: bool, device: torch.device) -> bool:
     """Whether any process says yes; all of them hear the same."""
     if processes() == 1:

@@ -39,6 +39,8 @@ class Settings:
     keep: bool
     averaged: bool
     weights: str | None
+    go_on: bool
+    pictures: dict[str, Any] | None
     not_the_experiment: dict[str, list[str]]
 
     @classmethod

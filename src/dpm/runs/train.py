@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from dpm.evaluators import Evaluation
 from dpm.facts import Scalar
 from dpm.runs import checkpoints, configs, parallel
 from dpm.runs.folder import Metrics, Run, curve, locked, refuse_other_configuration, write_json
+from dpm.runs.longer import go_on
+from dpm.runs.pictures import Draw, drawer
 from dpm.runs.rehearsal import rehearse, rehearse_loss
 from dpm.runs.stopping import deferred_signals, say
 from dpm.stored import refuse_unwritable
@@ -35,6 +38,9 @@ def train(run: Run) -> dict[str, Any] | None:
         rehearse(run, data)
         learner = make_learner(run, data)
         rehearse_loss(run, learner.reverse, data, objective)
+        if parallel.rank() == 0:
+            go_on(run, learner)
+        parallel.wait()
         return (_lead if parallel.rank() == 0 else _accompany)(run, learner, data, objective)
 
 
@@ -51,13 +57,18 @@ def _accompany(run: Run, learner: Learner, data: Any, objective: Any) -> None:
                 asked.stop(f"after step {step.step}")
 
 
-def _resume(run: Run, learner: Learner) -> list[float]:
-    """Bring the learner to the newest checkpoint, if there is one; the losses since the last row of the metrics."""
+def _resume(run: Run, learner: Learner) -> dict[str, Any]:
+    """Bring the learner to the newest checkpoint, if there is one; what else it holds.
+
+    "losses": those since the last row of the metrics; "processes": how many train; and perhaps "went_on_at", the step at which
+    this run's learning rate took over from that of a shorter run.
+    """
     state, complaints = checkpoints.load_newest(run.folder)
     for complaint in complaints:
         print(f"warning: {complaint}; going on from an older one", file=sys.stderr)
+    fresh = {"losses": [], "processes": parallel.processes()}
     if state is None:
-        return []
+        return fresh
     before, now = state.get("processes", 1), parallel.processes()
     if before != now:
         raise UserError(f"{run.folder}: begun by {before} processes, which draw other noise than {now}; start as many again")
@@ -65,19 +76,19 @@ def _resume(run: Run, learner: Learner) -> list[float]:
         learner.load_state_dict(state)
     except checkpoints.MISFITS as error:
         raise checkpoints.misfit(run.folder, error) from error
-    return list(state.get("losses", []))
+    return {**fresh, **{key: state[key] for key in ("losses", "went_on_at") if key in state}}
 
 
 def _lead(run: Run, learner: Learner, data: Any, objective: Any) -> dict[str, Any]:
     """Train, log, validate and save in the run's folder; done.json is written last."""
-    mirror, validation = configs.build(run.config, "tracker"), run.evaluation("validation", data)
+    mirror, validation, draw = configs.build(run.config, "tracker"), run.evaluation("validation", data), drawer(run, data)
     with locked(run.folder):
         refuse_other_configuration(run)
         if run.done.is_file():
             before = run.finished()
             say(f"{run.folder}: finished before; nothing to do")
             return before
-        losses = _resume(run, learner)
+        kept = _resume(run, learner)
         checkpoints.tidy(run.folder, learner.step)
         write_json(run.folder / "config.json", run.config)
         metrics = Metrics(run.folder / "metrics.jsonl", learner.step)
@@ -88,15 +99,18 @@ def _lead(run: Run, learner: Learner, data: Any, objective: Any) -> dict[str, An
             for row in metrics.rows:  # of before a restart
                 mirror.log(shown(row))
             learner = started(run, learner, data, objective)
-            _follow(run, learner, data, objective, validation, losses, metrics, mirror)
+            look = partial(_validate, learner, validation, draw, metrics, mirror)
+            _follow(run, learner, data, objective, look, kept, metrics, mirror)
             if metrics.last.get("validated") != run.plan.steps:
-                _validate(learner, validation, metrics, mirror)
+                look()
             mirror.image("validation", draw_curve(run, metrics.last["quantity"], metrics.last["unit"]))
         finally:
             mirror.finish()
         last = {key: metrics.last[key] for key in ("quantity", "value", "stderr", "unit")}
-        done = {"config_sha256": configs.digest(run.config), "seed": run.seed, **last, "budget": budget(run, metrics.seconds)}
+        spent = budget(run, metrics.seconds) | {key: kept[key] for key in ("went_on_at",) if key in kept}
+        done = {"config_sha256": configs.digest(run.config), "seed": run.seed, **last, "budget": spent}
         write_json(run.done, done)
+        say(f"{run.folder}: trained")
         if run.plan.initial_share > NEGLIGIBLE and not run.plan.ema_warm_up:
             say(remark(run.plan))
         return done
@@ -130,24 +144,24 @@ def _follow(
     learner: Learner,
     data: Any,
     objective: Any,
-    validation: Validate,
-    losses: list[float],
+    look: Callable[[], None],
+    kept: dict[str, Any],
     metrics: Metrics,
     mirror: Any,
 ) -> None:
     """Log, save and validate at their intervals while the training runs; a signal saves after the step it falls into.
 
     What is validated is saved before: a validation may take minutes, and a signal then need not wait for its end.
-    losses: those of the interval that the next row will cover.
+    kept: what a checkpoint holds beside the learner; its losses are those of the interval that the next row will cover.
     """
-    plan, device, processes = run.plan, torch.device(run.config["device"]), {"processes": parallel.processes()}
+    plan, device, losses = run.plan, torch.device(run.config["device"]), kept["losses"]
     steps = fit(learner, data, objective, plan, run.seed)
     bar = tqdm(steps, total=plan.steps, initial=learner.step, mininterval=1, disable=not sys.stderr.isatty(), unit="step")
     with deferred_signals(*WAITING) as asked:
 
         def validate() -> None:
             asked.at_once = True
-            _validate(learner, validation, metrics, mirror)
+            look()
             asked.at_once = False
 
         if learner.step and learner.step % plan.validate_every == 0 and metrics.last.get("validated") != learner.step:
@@ -158,11 +172,12 @@ def _follow(
                 rate = float(learner.scheduler.get_last_lr()[0])
                 row = {"loss": sum(losses) / len(losses), "gradient_norm": progress.gradient_norm, "learning_rate": rate}
                 mirror.log(shown(metrics.add(progress.step, row)))
+                bar.set_postfix_str(in_bar(row["loss"], metrics.last), refresh=False)
                 losses.clear()
             stop = parallel.anyone(asked.signal is not None, device)
             validated = progress.step % plan.validate_every == 0
             if stop or validated or progress.step % plan.checkpoint_every == 0 or progress.step == plan.steps:
-                checkpoints.save(run.folder, learner.step, {**learner.state_dict(), "losses": losses, **processes})
+                checkpoints.save(run.folder, learner.step, {**learner.state_dict(), **kept})
             if stop:
                 asked.stop(f"after step {progress.step}")
             if validated:
@@ -174,12 +189,20 @@ def shown(row: dict[str, Any]) -> dict[str, float]:
     return {"step": row["step"], f"validation/{row['quantity']}": row["value"]} if "validated" in row else row
 
 
-def _validate(learner: Learner, validation: Validate, metrics: Metrics, mirror: Any) -> None:
-    """Evaluate the averaged weights on validation examples; the first measurement is the one that a sweep compares."""
+def in_bar(loss: float, last: dict[str, Any]) -> str:
+    """Beside the progress bar: the mean loss of the last interval, and what was validated last."""
+    validated = f", {last['quantity']} {last['value']:.4g} {last['unit']}" if last else ""
+    return f"loss {loss:.4g} nats{validated}"
+
+
+def _validate(learner: Learner, validation: Validate, draw: Draw, metrics: Metrics, mirror: Any) -> None:
+    """Evaluate the averaged weights on validation examples, and draw some; a sweep compares the first measurement."""
     m = validation(learner.ema.module).measurements[0]
     row = {"validated": learner.step, "quantity": m.quantity, "value": m.value, "stderr": m.stderr, "unit": m.unit}
     mirror.log(shown(metrics.add(learner.step, row)))
     say(f"step {learner.step}: {m.quantity} {m.value:.4g} ± {m.stderr:.2g} {m.unit} (validation, n = {m.n})")
+    if picture := draw(learner.ema.module, learner.step):
+        mirror.image("samples", picture)
 
 
 def draw_curve(run: Run, quantity: str, unit: str) -> Path:

@@ -1,0 +1,82 @@
+"""More steps for a finished run: the same bytes where nothing else follows their number, and never another run in silence."""
+
+from pathlib import Path
+
+import pytest
+from helpers import TINY, configured, final_state, metrics
+
+from dpm.errors import UserError
+from dpm.runs.evaluate import evaluate
+from dpm.runs.train import train
+
+CONSTANT = ["scheduler._target_=dpm.schedulers.warm_up", "~scheduler.T_max", "+scheduler.steps=3"]
+MORE = "training.steps=8"
+
+
+def folder(root: Path, *overrides: str) -> Path:
+    return configured(root, *TINY, *overrides).folder
+
+
+def test_more_steps_go_on_from_the_end_of_a_shorter_run_and_end_with_the_same_bytes(tmp_path: Path, capsys) -> None:
+    train(configured(tmp_path, *TINY, *CONSTANT))
+    train(configured(tmp_path, *TINY, *CONSTANT, "training.steps=6"))
+    capsys.readouterr()
+    done = train(configured(tmp_path, *TINY, *CONSTANT, MORE))
+    first, *rows, _, _ = capsys.readouterr().out.splitlines()
+    assert first == f"going on from {folder(tmp_path, *CONSTANT, 'training.steps=6')}, step 6"
+    assert [row.split(":")[0] for row in rows] == ["step 8"]
+    whole = train(configured(tmp_path / "whole", *TINY, *CONSTANT, MORE))
+    assert final_state(folder(tmp_path, *CONSTANT, MORE)) == final_state(folder(tmp_path / "whole", *CONSTANT, MORE))
+    assert metrics(folder(tmp_path, *CONSTANT, MORE)) == metrics(folder(tmp_path / "whole", *CONSTANT, MORE))
+    assert {**done, "budget": {**done["budget"], "seconds": 0}} == {**whole, "budget": {**whole["budget"], "seconds": 0}}
+
+
+@pytest.mark.parametrize(
+    "other", [["seed=1"], ["optimizer.lr=0.01"], ["training.batch_size=4"], ["scheduler.steps=2"], ["training.steps=9"]]
+)
+def test_nothing_goes_on_from_another_experiment_seed_or_a_longer_run(tmp_path: Path, capsys, other: list[str]) -> None:
+    """A warm-up of another length is another schedule: it says so and starts anew."""
+    train(configured(tmp_path, *TINY, *CONSTANT, *other))
+    capsys.readouterr()
+    train(configured(tmp_path, *TINY, *CONSTANT, MORE))
+    assert "going on" not in capsys.readouterr().out
+    train(configured(tmp_path / "alone", *TINY, *CONSTANT, MORE))
+    assert final_state(folder(tmp_path, *CONSTANT, MORE)) == final_state(folder(tmp_path / "alone", *CONSTANT, MORE))
+
+
+def test_a_learning_rate_that_follows_the_steps_starts_anew_or_says_where_it_took_over(tmp_path: Path, capsys) -> None:
+    """With go_on=true the weights are those of the shorter run, the learning rate that of the longer one."""
+    train(configured(tmp_path, *TINY))
+    capsys.readouterr()
+    train(configured(tmp_path, *TINY, MORE))
+    said = f"starting anew: {folder(tmp_path)} has 4 of these steps, but scheduler.T_max follows training.steps; "
+    assert capsys.readouterr().out.startswith(said + "go_on=true goes on from there\n")
+    train(configured(tmp_path, *TINY, MORE, "go_on=true"))
+    assert capsys.readouterr().out.startswith(f"going on from {folder(tmp_path)}, step 4\n")
+    short, anew, on = (metrics(folder(tmp_path, *line)) for line in ((), (MORE,), (MORE, "go_on=true")))
+    assert on[: len(short)] == short
+    rates = [[row["learning_rate"] for row in rows if "loss" in row and row["step"] > 4] for rows in (anew, on)]
+    assert rates[1] == pytest.approx(rates[0], rel=1e-12)
+    assert rates[0][0] > 0.1 * 0.02
+    assert on[-1] != anew[-1]
+    recipes = [evaluate(configured(tmp_path, *TINY, *line, verb="evaluate")).recipe for line in ((MORE,), (MORE, "go_on=true"))]
+    assert ["went_on_at" in recipe for recipe in recipes] == [False, True]
+    assert recipes[1]["went_on_at"] == 4
+
+
+def test_a_run_that_went_on_and_is_interrupted_ends_as_it_would_have(tmp_path: Path) -> None:
+    train(configured(tmp_path, *TINY))
+    line = [*TINY, MORE, "go_on=true"]
+    done, run = train(configured(tmp_path, *line)), configured(tmp_path, *line)
+    expected = final_state(run.folder)
+    run.done.unlink()
+    max(run.folder.glob("step-*.pt")).write_bytes(b"")
+    again = train(run)
+    assert final_state(run.folder) == expected
+    assert again["budget"]["went_on_at"] == done["budget"]["went_on_at"] == 4
+
+
+def test_there_must_be_something_to_go_on_from(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="go_on=true: there is no finished run of fewer steps of"):
+        train(configured(tmp_path, *TINY, "go_on=true"))
+    assert list(tmp_path.iterdir()) == []
