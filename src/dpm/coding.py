@@ -94,7 +94,7 @@ class Bins(Data):
         return self.values(stack.pop(self.model, *self.scaled(p)))
 
     def scaled(self, p: Any) -> tuple[Tensor, Tensor]:
-        return (p.mean.double() - self.shift) * self.density, _std(p) * self.density
+        return (p.mean.double() - self.shift) * self.density, std(p) * self.density
 
 
 class Near(Alphabet):
@@ -109,11 +109,11 @@ class Near(Alphabet):
 
     def push(self, stack: Stack, x: Tensor, p: Any) -> None:
         centre, offset = self.split(p)
-        stack.push((x * self.density).round() - centre, self.model, offset, _std(p) * self.density)
+        stack.push((x * self.density).round() - centre, self.model, offset, std(p) * self.density)
 
     def pop(self, stack: Stack, p: Any) -> Tensor:
         centre, offset = self.split(p)
-        return (centre + stack.pop(self.model, offset, _std(p) * self.density)) / self.density
+        return (centre + stack.pop(self.model, offset, std(p) * self.density)) / self.density
 
     def split(self, p: Any) -> tuple[Tensor, Tensor]:
         """The bin of the mean, and where in it the mean lies."""
@@ -121,10 +121,13 @@ class Near(Alphabet):
         return mean.round(), mean - mean.round()
 
 
-def _std(p: Any) -> Tensor:
+LEVELS = Bins(127.5, 0, 255, -1.0)  # of 8 bits, from -1 to 1
+
+
+def std(p: Any) -> Tensor:
     base = p.base_dist
-    std: Tensor = base.std if hasattr(base, "std") else base.stddev
-    return std.double().expand(p.mean.shape)
+    found: Tensor = base.std if hasattr(base, "std") else base.stddev
+    return found.double().expand(p.mean.shape)
 
 
 Alphabets = list[tuple[Alphabet, Data]]  # for x at each time of a grid: as it is drawn by q, as it is coded by p
@@ -143,8 +146,7 @@ def _(process: BinomialDiffusion, grid: Sequence[int]) -> Alphabets:
 @alphabets.register
 def _(process: GaussianDiffusion, grid: Sequence[int]) -> Alphabets:
     """x_0 on 256 levels from -1 to 1; x_t in bins that are fine beside the noise of the steps on both sides of t."""
-    levels = Bins(127.5, 0, 255, -1.0)
-    found: Alphabets = [(levels, levels)]
+    found: Alphabets = [(LEVELS, LEVELS)]
     for s, t, u in zip(grid, grid[1:], [*grid[2:], None], strict=False):
         before = process.step(torch.tensor([s]), torch.tensor([t])).variance
         after = before if u is None else process.step(torch.tensor([t]), torch.tensor([u])).posterior_variance

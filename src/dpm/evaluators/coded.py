@@ -57,14 +57,14 @@ class Coded:
         batches, grid = self.batches(data, x_0), self.grid(len(reverse.process.schedule))[::-1]
         n, units = sum(map(len, batches)), torch.cat([nats_per_unit(self.unit, x) * torch.ones(len(x)) for x in batches])
         code = Code(reverse, grid)
-        alone, begun = code.encode(batches), time.monotonic()
+        alone, begun = code.encode(batches), time.process_time()
         counted = code.lead(batches)
         file = code.encode(batches, counted)
         words, under = file.words()
         shapes = [tuple(x.shape) for x in batches]
         again = Stack(start(shapes), words, under)
         decoded = code.decode(again, shapes, counted)
-        seconds = time.monotonic() - begun
+        seconds = time.process_time() - begun
         right = [torch.equal(*both) for found, x in zip(decoded, batches, strict=True) for both in zip(found, x, strict=True)]
         symbols = [code.symbols(x) for batch in batches for x in batch]
         L = self.bound(reverse, batches, grid, seed)
