@@ -15,7 +15,8 @@
 # # Bits that can be counted
 #
 # Both papers state their results in bits. This notebook turns the bound into a file: it codes sequences with a chain, counts
-# what was written, and decodes it. It ends with signals whose code length is known in closed form. Every step is checked.
+# what was written, and decodes it; it sends samples as indices; it ends with signals whose code length is known in closed form.
+# Every step is checked.
 
 # %%
 import math
@@ -37,6 +38,7 @@ from dpm.oracles.binomial import BinomialOracle
 from dpm.oracles.linear import LinearOracle
 from dpm.processes.binomial import BinomialDiffusion
 from dpm.processes.gaussian import GaussianDiffusion
+from dpm.progressive import CHUNK, Gaussians, Writer, candidates, chosen, divergence
 from dpm.samplers.ancestral import sample
 from dpm.schedules import constant_erasure, geometric
 from dpm.stack import Stack
@@ -118,6 +120,38 @@ axes.set(xscale="log", xlabel="steps T", ylabel="bits per sequence")
 axes.legend()
 plt.show()
 assert lengths[5] > lengths[20] > lengths[100]
+
+# %% [markdown]
+# ## A sample as an index
+#
+# 2020's progressive code sends $x_s \sim q(x_s \mid x_t, x_0)$ to somebody who knows $p(x_s \mid x_t)$. Both draw the same
+# candidates from $p$; an index is sent (`dpm.progressive`). What is received has the law $q$ if there are many times
+# $2^\mathrm{KL}$ candidates. The index takes the divergence and a few bits more, on average not more than
+# $\mathrm{KL} + \log_2(\mathrm{KL} + 1) + 4$.
+
+# %%
+divergences, written, received = np.arange(1.0, 4.5, 0.5), [], []
+p = Gaussians(np.zeros(4), np.ones(4))
+for number, bits in enumerate(divergences):
+    q, writer = Gaussians(np.full(4, (2 * bits * np.log(2) / 4) ** 0.5), np.ones(4)), Writer()
+    assert abs(divergence(q, p) - bits) < 1e-9
+    for k in range(300):
+        index, _ = chosen(q, p, 2**14, number, k)
+        writer.index(index)
+        chunk, row = divmod(index, CHUNK)
+        received.append(candidates(4, chunk, number, k)[row] - q.mean)
+    written.append(32 * len(writer.coder.get_compressed()) / 300)
+check("mean of what was received", float(np.mean(received)), 4 / np.size(received) ** 0.5)
+check("deviation of what was received", float(np.std(received)) - 1, 0.03)
+figure, axes = plt.subplots(figsize=(5, 2.6), layout="constrained")
+axes.plot(divergences, divergences, "--", label="divergence")
+axes.plot(divergences, written, "o-", label="written")
+axes.plot(divergences, divergences + np.log2(divergences + 1) + 4, ":", label="promised at most")
+axes.set(xlabel="divergence (bits)", ylabel="bits per index", ylim=(0, None))
+axes.legend()
+plt.show()
+assert (divergences < written).all()
+assert (written < divergences + np.log2(divergences + 1) + 4).all()
 
 # %% [markdown]
 # ## A signal with a known code length
