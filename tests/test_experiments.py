@@ -143,6 +143,8 @@ DONE_WITH = {  # a trained experiment
     "mnist_implicit": ("ho_2020/mnist", "T=30"),
     "restored": ("ho_2020/mnist", "T=30"),
     "drawn": ("ho_2020/cifar10_bound", "T=30"),
+    "code": ("ho_2020/mnist", "T=30"),
+    "progressive": ("ho_2020/mnist", "T=30"),
 }
 
 

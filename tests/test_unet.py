@@ -176,7 +176,7 @@ def test_the_first_time_has_index_0_and_a_dense_network_of_its_own() -> None:
 @pytest.mark.parametrize("size", [1.0, 1e-3])  # 1e-3: as small as the square root of epsilon
 @torch.no_grad()
 def test_a_residual_block_is_its_formula(before: int, width: int, size: float) -> None:
-    block = awake(Residual(before, width, 16, dropout=0.5)).double().eval()
+    block = awake(Residual(2, before, width, 16, dropout=0.5)).double().eval()
     x, times = size * torch.randn(2, before, 4, 4).double(), torch.randn(2, 16).double()
     h = F.conv2d(swish(normalised(x, block.first[0])), block.first[2].weight, block.first[2].bias, padding=1)
     added = swish(times) @ block.times[1].weight.T + block.times[1].bias
@@ -189,7 +189,7 @@ def test_a_residual_block_is_its_formula(before: int, width: int, size: float) -
 @torch.no_grad()
 def test_attention_is_its_formula() -> None:
     """x + project(softmax(q k / sqrt(C)) v), softmax over all positions, one head."""
-    block, x = awake(Attention(64)).double(), torch.randn(2, 64, 3, 4).double()
+    block, x = awake(Attention(2, 64)).double(), torch.randn(2, 64, 3, 4).double()
     q, k, v = (dense(normalised(x, block.norm), part) for part in block.qkv)
     weights = torch.einsum("bchw,bcij->bhwij", q, k).div(math.sqrt(64)).flatten(3).softmax(3).reshape(2, 3, 4, 3, 4)
     expected = x + dense(torch.einsum("bhwij,bcij->bchw", weights, v), block.project)
@@ -204,7 +204,7 @@ def test_group_norms_have_32_groups_and_an_epsilon_of_a_millionth() -> None:
 @torch.no_grad()
 def test_downsampling_pads_below_and_on_the_right_only() -> None:
     """Output (i, j) sees the inputs (2 i + a, 2 j + b), a, b = 0..2: each input of one pixel shows where it arrives."""
-    layer = Downsample(1)
+    layer = Downsample(2, 1)
     kernel = torch.arange(1.0, 10).reshape(3, 3)
     layer.conv.weight.copy_(kernel[None, None])
     output = layer(torch.eye(24).reshape(24, 1, 4, 6), torch.zeros(24, 1))
@@ -220,11 +220,32 @@ def test_downsampling_pads_below_and_on_the_right_only() -> None:
 
 @torch.no_grad()
 def test_upsampling_repeats_every_pixel_and_convolves() -> None:
-    layer, x = awake(Upsample(2)), torch.randn(3, 2, 4, 5)
+    layer, x = awake(Upsample(2, 2)), torch.randn(3, 2, 4, 5)
     twice = x.repeat_interleave(2, 2).repeat_interleave(2, 3)
     assert torch.allclose(
         layer(x, torch.zeros(3, 1)), F.conv2d(twice, layer.conv.weight, layer.conv.bias, padding=1), atol=1e-6
     )
+
+
+@torch.no_grad()
+def test_a_signal_is_an_image_whose_rows_are_alike() -> None:
+    """With two-dimensional kernels that are zero but for their middle row: all levels, skips, norms and attention included."""
+    signals = UNet(2, 3, 32, (1, 2, 2), 1, attention=(1,), axes=1)
+    for parameter in signals.parameters():
+        nn.init.normal_(parameter, std=0.1)
+    images, weights = UNet(2, 3, 32, (1, 2, 2), 1, attention=(1,)), signals.state_dict()
+    for name, value in images.state_dict().items():
+        if value.ndim == 4:
+            value.zero_()
+            value[:, :, value.shape[2] // 2] = weights[name]
+        else:
+            value.copy_(weights[name])
+    x, t = torch.randn(4, 2, 16), torch.tensor([1, 10, 100, 1000])
+    assert torch.allclose(signals(x, t), images(x[:, :, None].expand(-1, -1, 8, -1), t)[:, :, 3], rtol=1e-4, atol=1e-4)
+    with pytest.raises(UserError, match="halves its input 2 times"):
+        signals(x[..., :6], t)
+    with pytest.raises(UserError, match="3 axes"):
+        UNet(2, 3, 32, (1, 2), 1, axes=3)
 
 
 @torch.no_grad()
@@ -270,7 +291,7 @@ def test_settings_that_make_no_network_are_refused(ch: int, ch_mult: Sequence[in
 def test_sizes_that_cannot_be_halved_are_refused(height: int, width: int) -> None:
     network = UNet(3, 3, 32, (1, 1, 1), 1)
     assert network(torch.zeros(1, 3, 8, 4), torch.ones(1)).shape == (1, 3, 8, 4)
-    with pytest.raises(UserError, match=rf"3 levels halves the image 2 times: \({height}, {width}\)") as error:
+    with pytest.raises(UserError, match=rf"3 levels halves its input 2 times: \({height}, {width}\)") as error:
         network(torch.zeros(1, 3, height, width), torch.ones(1))
     assert "\n" not in str(error.value)
 

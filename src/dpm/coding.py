@@ -3,7 +3,9 @@
 To code x_0 on a grid 0 = t_0 < ... < t_K = T, for each pair s < t: take x_t ~ q(x_t | x_s) off the stack, as if its bits
 were random, and put x_s on it by p(x_s | x_t); at the end put x_T by pi. Decoding is the same backwards, and gives back the
 bits that were taken. Expected length: E_q sum log2 q(x_t | x_s) - log2 p(x_s | x_t), minus log2 pi(x_T), which is the bound
-on this grid (2020, eq. 3).
+on this grid (2020, eq. 3). A step takes its bits before the last one's give theirs, so that about two layers of latents
+are borrowed at a time and not all of them (the order of Bit-Swap, Kingma, Abbeel and Ho 2019), when the file is still empty.
+So it starts with a few examples that are coded by counting (`dpm.counting`), which are as good as random bits.
 
 Both sides must compute the same probabilities to the last bit: one thread, batches of one shape, float64 outside the network.
 """
@@ -13,66 +15,24 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import singledispatch
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any, Protocol
 
-import constriction
 import numpy as np
 import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from dpm.counting import Counting
 from dpm.errors import UserError
 from dpm.processes import Process, at
 from dpm.processes.binomial import BinomialDiffusion
 from dpm.processes.gaussian import GaussianDiffusion
 from dpm.reverse import Reverse
+from dpm.stack import MODEL, Stack
 
-MODEL: Any = constriction.stream.model
 LEAST = 1e-9  # of a bit's probability, for both sides
-FINENESS, REACH = 8, 6  # bins in a standard deviation; standard deviations that are drawn from
-Words = np.ndarray[Any, np.dtype[np.uint32]]
-
-
-class Stack:
-    """The coder, which starts with random words: they stand for bits of other files, and come back.
-
-    What is left of them at the bottom, never touched, is no part of a file: `words` leaves it out, `under` counts it.
-    """
-
-    def __init__(self, start: int, words: Words | None = None, under: int = 0) -> None:
-        first = np.random.default_rng(0).integers(1, 2**32, start, dtype=np.uint64).astype(np.uint32)
-        self.first, content = first, first if words is None else np.concatenate([first[:under], words])
-        self.coder = constriction.stream.stack.AnsCoder(content)
-        self.bits_at_start, self.ideal = constriction.stream.stack.AnsCoder(first).num_valid_bits(), 0.0
-
-    def push(self, symbols: Tensor, model: Any, *parameters: Tensor) -> None:
-        self.coder.encode_reverse(symbols.flatten().numpy().astype(np.int32), model, *(_flat(p) for p in parameters))
-
-    def pop(self, model: Any, *parameters: Tensor) -> Tensor:
-        flat = self.coder.decode(model, *(_flat(p) for p in parameters))
-        return torch.from_numpy(np.asarray(flat)).double().view_as(parameters[0])
-
-    @property
-    def bits(self) -> int:
-        """What was added since the start. (`num_bits` would count whole words.)"""
-        return int(self.coder.num_valid_bits()) - int(self.bits_at_start)
-
-    def words(self) -> tuple[Words, int]:
-        """(the words above those that were never touched, the number of these)."""
-        content = self.coder.get_compressed()
-        shared = min(len(content), len(self.first))
-        differing = np.flatnonzero(content[:shared] != self.first[:shared])
-        under = int(differing[0]) if len(differing) else shared
-        return content[under:], under
-
-    @property
-    def as_at_start(self) -> bool:
-        return np.array_equal(self.coder.get_compressed(), self.first)
-
-
-def _flat(parameter: Tensor) -> "np.ndarray[Any, Any]":
-    return np.ascontiguousarray(parameter.double().flatten().numpy())
+FINENESS, REACH = 2, 6  # bins in a standard deviation; standard deviations that are drawn from
 
 
 class Alphabet(Protocol):
@@ -134,7 +94,7 @@ class Bins(Data):
         return self.values(stack.pop(self.model, *self.scaled(p)))
 
     def scaled(self, p: Any) -> tuple[Tensor, Tensor]:
-        return (p.mean.double() - self.shift) * self.density, _std(p) * self.density
+        return (p.mean.double() - self.shift) * self.density, std(p) * self.density
 
 
 class Near(Alphabet):
@@ -149,11 +109,11 @@ class Near(Alphabet):
 
     def push(self, stack: Stack, x: Tensor, p: Any) -> None:
         centre, offset = self.split(p)
-        stack.push((x * self.density).round() - centre, self.model, offset, _std(p) * self.density)
+        stack.push((x * self.density).round() - centre, self.model, offset, std(p) * self.density)
 
     def pop(self, stack: Stack, p: Any) -> Tensor:
         centre, offset = self.split(p)
-        return (centre + stack.pop(self.model, offset, _std(p) * self.density)) / self.density
+        return (centre + stack.pop(self.model, offset, std(p) * self.density)) / self.density
 
     def split(self, p: Any) -> tuple[Tensor, Tensor]:
         """The bin of the mean, and where in it the mean lies."""
@@ -161,10 +121,13 @@ class Near(Alphabet):
         return mean.round(), mean - mean.round()
 
 
-def _std(p: Any) -> Tensor:
+LEVELS = Bins(127.5, 0, 255, -1.0)  # of 8 bits, from -1 to 1
+
+
+def std(p: Any) -> Tensor:
     base = p.base_dist
-    std: Tensor = base.std if hasattr(base, "std") else base.stddev
-    return std.double().expand(p.mean.shape)
+    found: Tensor = base.std if hasattr(base, "std") else base.stddev
+    return found.double().expand(p.mean.shape)
 
 
 Alphabets = list[tuple[Alphabet, Data]]  # for x at each time of a grid: as it is drawn by q, as it is coded by p
@@ -183,8 +146,7 @@ def _(process: BinomialDiffusion, grid: Sequence[int]) -> Alphabets:
 @alphabets.register
 def _(process: GaussianDiffusion, grid: Sequence[int]) -> Alphabets:
     """x_0 on 256 levels from -1 to 1; x_t in bins that are fine beside the noise of the steps on both sides of t."""
-    levels = Bins(127.5, 0, 255, -1.0)
-    found: Alphabets = [(levels, levels)]
+    found: Alphabets = [(LEVELS, LEVELS)]
     for s, t, u in zip(grid, grid[1:], [*grid[2:], None], strict=False):
         before = process.step(torch.tensor([s]), torch.tensor([t])).variance
         after = before if u is None else process.step(torch.tensor([t]), torch.tensor([u])).posterior_variance
@@ -197,15 +159,13 @@ def _(process: GaussianDiffusion, grid: Sequence[int]) -> Alphabets:
 
 @dataclass(frozen=True)
 class Code:
-    """A reverse process and a grid of whole times from 0 to T as a code for examples of `shape`, on one stack.
+    """A reverse process and a grid of whole times from 0 to T as a code for batches of examples, on one stack.
 
-    `together` of them go side by side: faster, and as many times the bits that are taken off the stack before any comes back.
+    The examples of a batch go side by side: faster, and as many times the bits that are taken before any comes back.
     """
 
     reverse: Reverse
     grid: Sequence[int]
-    shape: tuple[int, ...]
-    together: int = 1
     alphabets: Alphabets = field(init=False)
 
     def __post_init__(self) -> None:
@@ -215,27 +175,40 @@ class Code:
         object.__setattr__(self, "alphabets", alphabets(self.reverse.process, grid))
 
     @property
-    def start(self) -> int:
-        """Random words that the stack starts with: more than are ever taken off it."""
-        return 64 + self.together * math.prod(self.shape)
+    def given(self) -> Data:
+        return self.alphabets[0][1]
 
     def symbols(self, x_0: Tensor) -> "np.ndarray[Any, Any]":
         """Grey levels or bits of examples, uint8."""
-        return self.alphabets[0][1].symbols(x_0).numpy().astype(np.uint8)
+        return self.given.symbols(x_0).numpy().astype(np.uint8)
 
-    def encode(self, x_0: Tensor) -> Stack:
-        stack = Stack(self.start)
+    def encode(self, batches: Sequence[Tensor], counted: int = 0) -> Stack:
+        """The first `counted` batches by counting, which takes no bits and leaves some; the others by the chain."""
+        stack = Stack(start([x.shape for x in batches]))
+        Counting(self.given.high).push(stack, [self.symbols(x) for batch in batches[:counted] for x in batch])
         with reproducible():
-            for x in x_0.double().split(self.together):  # type: ignore[no-untyped-call]
-                self.push(stack, x)
+            for x in batches[counted:]:
+                self.push(stack, x.double())
         return stack
 
-    def decode(self, stack: Stack, n: int) -> Tensor:
-        """The n examples in their order."""
-        sizes = [min(self.together, n - first) for first in range(0, n, self.together)]
+    def decode(self, stack: Stack, shapes: Sequence[Sequence[int]], counted: int = 0) -> list[Tensor]:
+        """The batches, of these shapes, in their order."""
         with reproducible():
-            found = [self.pop(stack, size) for size in sizes[::-1]]
-        return torch.cat(found[::-1])
+            found = [self.pop(stack, shape) for shape in shapes[counted:][::-1]]
+        singles = [tuple(shape[1:]) for shape in shapes[:counted] for _ in range(shape[0])]
+        values = [self.given.values(torch.from_numpy(x).double()) for x in Counting(self.given.high).pop(stack, singles)]
+        sizes = [shape[0] for shape in shapes[:counted]]
+        return [torch.stack(values[end - n : end]) for n, end in zip(sizes, accumulate(sizes), strict=True)] + found[::-1]
+
+    def lead(self, batches: Sequence[Tensor]) -> int:
+        """How many batches to count: until they leave what the chain takes first, or one costs more than it spares."""
+        alone, left = self.encode(batches[:1]), 0
+        for counted in range(len(batches)):
+            length = self.encode(batches[: counted + 1], counted + 1).bits - left
+            if min(length, alone.taken - left) <= length - alone.bits:
+                return counted
+            left += length
+        return len(batches)
 
     def push(self, stack: Stack, x: Tensor) -> None:
         """Examples side by side; stack.ideal grows by their length in bits without bins and rounding of probabilities."""
@@ -250,8 +223,8 @@ class Code:
         self.alphabets[-1][1].push(stack, x, prior)
         stack.ideal -= float(prior.log_prob(x).sum()) / math.log(2)
 
-    def pop(self, stack: Stack, size: int) -> Tensor:
-        y = torch.zeros(size, *self.shape, dtype=torch.float64)
+    def pop(self, stack: Stack, shape: Sequence[int]) -> Tensor:
+        y = torch.zeros(*shape, dtype=torch.float64)
         y = self.alphabets[-1][1].pop(stack, self.reverse.process.prior(y))
         for index in range(len(self.grid) - 1, 0, -1):
             s, t = self.grid[index - 1], self.grid[index]
@@ -259,6 +232,11 @@ class Code:
             self.alphabets[index][0].push(stack, y, self.reverse.process.kernel(x, at(x, s), at(x, t)))
             y = x
         return y
+
+
+def start(shapes: Sequence[Sequence[int]]) -> int:
+    """Random words under batches of these shapes: more than are ever taken."""
+    return 64 + max(math.prod(shape) for shape in shapes)
 
 
 @contextmanager

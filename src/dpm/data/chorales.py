@@ -201,6 +201,12 @@ class Chorales:
             raise UserError(f"{n} windows of {window} steps asked for, the {split} chorales have {len(rolls)}")
         return torch.from_numpy(rolls[:n]).double()
 
+    def whole(self, split: str, n: int) -> list[Tensor]:
+        """The first n chorales of a split, (1, 88, steps) each."""
+        if not 0 <= n <= len(self.splits[split]):
+            raise UserError(f"{n} chorales asked for, the {split} set has {len(self.splits[split])}")
+        return [torch.from_numpy(roll(c.voices))[None].double() for c in self.splits[split][:n]]
+
     def voices(self, split: str, window: int) -> "np.ndarray[Any, Any]":
         """(n, window, voices): MIDI numbers of the windows that tile a split."""
         tiles = [c.voices[s : s + window] for c in self.splits[split] for s in range(0, len(c.voices) - window + 1, window)]

@@ -13,6 +13,7 @@ from dpm.data import Data
 from dpm.data.images import HALF_RANGE
 from dpm.errors import UserError
 from dpm.evaluators import Evaluation
+from dpm.facts import Scalar
 from dpm.reverse import facts_of
 from dpm.reverse.gaussian import GaussianReverse
 from dpm.study.records import Measurement, standard_error
@@ -47,12 +48,22 @@ class Distortion:
         for number, batch in enumerate(x_0.split(self.batch_size)):  # type: ignore[no-untyped-call]
             seeds.seed_everything(seed, seeds.EVALUATION, t, number)
             times = torch.full((len(batch),), t, device=batch.device)
-            predicted = model.predicted(draw(model.process, batch, times), times)
-            squares.append((HALF_RANGE * (predicted - batch)).square().flatten(1).mean(1).double().cpu())
-        square = torch.cat(squares).numpy()
-        root, protocol = float(np.sqrt(square.mean())), {**facts_of(model), "reverse_step": step}
-        claim = self.claim and self.claim.format(step)
-        return Measurement("rmse", root, standard_error(square) / (2 * root), len(square), "grey levels", protocol, claim)
+            squares.append(errors(model.predicted(draw(model.process, batch, times), times), batch))
+        protocol = {**facts_of(model), "reverse_step": step}
+        return rmse(torch.cat(squares), protocol, self.claim and self.claim.format(step))
+
+
+def errors(predicted: Tensor, x_0: Tensor) -> Tensor:
+    """Mean square over the dimensions of each image, in grey levels."""
+    return (HALF_RANGE * (predicted - x_0)).square().flatten(1).mean(1).double().cpu()
+
+
+def rmse(squares: Tensor, protocol: dict[str, Scalar], claim: str | None = None) -> Measurement:
+    """The root of their mean over images."""
+    values = squares.numpy()
+    root = float(np.sqrt(values.mean()))
+    error = standard_error(values) / (2 * root) if root else 0.0
+    return Measurement("rmse", root, error, len(values), "grey levels", protocol, claim)
 
 
 def reverse_steps(T: int, points: int) -> list[int]:

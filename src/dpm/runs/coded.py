@@ -10,16 +10,32 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dpm.coding import Code, Stack
+from dpm.coding import Code, start
 from dpm.errors import UserError
 from dpm.reverse import Reverse
 from dpm.runs.evaluate import prepared
 from dpm.runs.folder import Run
 from dpm.samplers.steps import quadratic
+from dpm.stack import Stack
 from dpm.study.records import sha256, write_atomically
 
-MAGIC = b"dpm code 1\n"
-NEEDED = {"experiment", "overrides", "weights", "versions", "shape", "n", "grid", "together", "under", "words", "examples"}
+MAGIC, OLD = b"dpm code 2\n", b"dpm code 1\n"
+NEEDED = {
+    *(
+        "experiment",
+        "overrides",
+        "weights",
+        "versions",
+        "shape",
+        "n",
+        "grid",
+        "together",
+        "counted",
+        "under",
+        "words",
+        "examples",
+    )
+}
 
 
 def versions() -> dict[str, str]:
@@ -27,15 +43,17 @@ def versions() -> dict[str, str]:
     return {name: version(name) for name in ("torch", "numpy", "constriction")}
 
 
-def packed(code: Code, x_0: Tensor, about: Mapping[str, Any]) -> tuple[bytes, Stack]:
+def packed(code: Code, x_0: Tensor, together: int, about: Mapping[str, Any]) -> tuple[bytes, Stack]:
     """The file's content, and the stack that it holds."""
-    stack = code.encode(x_0)
+    batches = list(x_0.split(together))  # type: ignore[no-untyped-call]
+    counted = code.lead(batches)
+    stack = code.encode(batches, counted)
     words, under = stack.words()
     payload = words.astype("<u4").tobytes()
     header = {
         **about,
-        **{"versions": versions(), "shape": list(code.shape), "n": len(x_0), "grid": list(code.grid)},
-        **{"together": code.together, "under": under, "words": sha256(payload), "examples": fingerprint(code, x_0)},
+        **{"versions": versions(), "shape": list(x_0.shape[1:]), "n": len(x_0), "grid": list(code.grid), "together": together},
+        **{"counted": counted, "under": under, "words": sha256(payload), "examples": fingerprint(code, x_0)},
     }
     return MAGIC + json.dumps(header, sort_keys=True).encode() + b"\n" + payload, stack
 
@@ -44,6 +62,8 @@ def unpacked(path: Path) -> tuple[dict[str, Any], bytes]:
     """What a file says of itself, and its words; UserError for one that is no such file, or damaged."""
     content = path.read_bytes()
     line, _, payload = content.removeprefix(MAGIC).partition(b"\n")
+    if content.startswith(OLD):
+        raise UserError(f"{path}: written by an earlier version of compress.py, whose code was another; decode it with that")
     if not content.startswith(MAGIC):
         raise UserError(f"{path}: not a file that compress.py wrote")
     try:
@@ -64,9 +84,10 @@ def decoded(path: Path, reverse: Reverse, weights: bytes) -> Tensor:
     if header["versions"] != versions():
         said = ", ".join(f"{name} {number}" for name, number in header["versions"].items())
         raise UserError(f"{path}: coded with {said}; another version may round differently, decode it with these")
-    code = Code(reverse, header["grid"], tuple(header["shape"]), header["together"])
-    stack = Stack(code.start, np.frombuffer(payload, "<u4").astype(np.uint32), header["under"])
-    x_0 = code.decode(stack, header["n"])
+    code, n, together = Code(reverse, header["grid"]), header["n"], header["together"]
+    shapes = [(min(together, n - first), *header["shape"]) for first in range(0, n, together)]
+    stack = Stack(start(shapes), np.frombuffer(payload, "<u4").astype(np.uint32), header["under"])
+    x_0 = torch.cat(code.decode(stack, shapes, header["counted"]))
     if not stack.as_at_start or fingerprint(code, x_0) != header["examples"]:
         raise UserError(f"{path}: decoded to other examples than were coded: this machine rounds differently")
     return x_0
@@ -81,36 +102,34 @@ def compress(run: Run, options: Mapping[str, Any], overrides: Sequence[str]) -> 
     reverse, _, weights = prepared(run)
     grid = quadratic(len(reverse.process.schedule), options["steps"])[::-1]
     data = run.data()
-    code = Code(reverse, grid, tuple(data.held_out(1).shape[1:]), options["together"])
-    x_0 = data.held_out(options["examples"]) if options["input"] is None else read(Path(options["input"]), code)
+    code, shape = Code(reverse, grid), tuple(data.held_out(1).shape[1:])
+    x_0 = data.held_out(options["examples"]) if options["input"] is None else read(Path(options["input"]), code, shape)
     about = {"experiment": run.name, "overrides": list(overrides), "weights": sha256(weights)}
-    content, stack = packed(code, x_0, about)
+    content, stack = packed(code, x_0, options["together"], about)
     write_atomically(Path(options["file"]), content)
-    each, borrowed = stack.bits / x_0.numel(), 32 * (len(stack.first) - stack.words()[1])
     return (
-        f"{options['file']}: {len(content):,} bytes, {len(x_0)} examples; {each:.4f} bits for each of {x_0.numel():,} values "
-        f"({stack.ideal / x_0.numel():.4f} without bins and rounding), and {borrowed:,} bits that were taken and come back"
+        f"{options['file']}: {len(content):,} bytes, {len(x_0)} examples; {stack.bits / x_0.numel():.4f} bits for each of "
+        f"{x_0.numel():,} values, {stack.taken:,} bits that were taken and come back, and a line about what decodes them"
     )
 
 
-def read(path: Path, code: Code) -> Tensor:
+def read(path: Path, code: Code, shape: tuple[int, ...]) -> Tensor:
     try:
         array = np.load(path, allow_pickle=False)
     except (ValueError, EOFError) as error:
         raise UserError(f"{path}: not an array that numpy.save wrote") from error
-    if array.dtype != np.uint8 or array.shape[1:] != code.shape or not len(array):
-        raise UserError(f"{path}: {array.dtype} {array.shape}; uint8 (n, {', '.join(map(str, code.shape))}) is wanted")
-    x_0 = code.alphabets[0][1].values(torch.from_numpy(array).double())
-    if array.max() > code.alphabets[0][1].high:
-        raise UserError(f"{path}: values up to {array.max()}, where the data's go to {code.alphabets[0][1].high}")
-    return x_0
+    if array.dtype != np.uint8 or array.shape[1:] != shape or not len(array):
+        raise UserError(f"{path}: {array.dtype} {array.shape}; uint8 (n, {', '.join(map(str, shape))}) is wanted")
+    if array.max() > code.given.high:
+        raise UserError(f"{path}: values up to {array.max()}, where the data's go to {code.given.high}")
+    return code.given.values(torch.from_numpy(array).double())
 
 
 def decompress(run: Run, path: Path, out: Path) -> str:
     reverse, _, weights = prepared(run)
     x_0 = decoded(path, reverse, weights)
     header, _ = unpacked(path)
-    array = Code(reverse, header["grid"], tuple(header["shape"])).symbols(x_0)
+    array = Code(reverse, header["grid"]).symbols(x_0)
     with out.open("wb") as file:
         np.save(file, array)
     return f"{out}: {array.dtype} {array.shape}, as they were coded; all bits that were taken are back"

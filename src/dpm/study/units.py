@@ -122,6 +122,7 @@ QUANTITIES = {
     "nll_gap": Meaning("test minus train", NEGATIVE, NO_SCALE, LOWER),
     "code_length": Meaning("length of a lossless code, as written", NEGATIVE, GREY_LEVELS, LOWER),
     "length_ratio": Meaning("length of a lossless code over the bound on the same chain", better=LOWER),
+    "block_length": Meaning("what a block of relative entropy coding takes, or should", NEGATIVE, NO_SCALE),
     "decoded_share": Meaning("share of examples that are decoded bit for bit", better=HIGHER),
     "restored": Meaning("whether the bits that a code took first are back after decoding", better=HIGHER),
     "rate": Meaning("L_1 + ... + L_T, KL terms, 2020 section 4.3", NEGATIVE, NO_SCALE),
