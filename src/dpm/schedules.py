@@ -20,7 +20,7 @@ class Schedule(nn.Module):
 
     def __len__(self) -> int:
         """T, the number of steps of a chain."""
-        raise UserError(f"{type(self).__name__} has no steps of its own: give a grid of times")
+        raise UserError(f"{type(self).__name__} has no steps of its own: give a grid of times (sampler=flow)")
 
     def forward(self, t: Tensor) -> tuple[Tensor, Tensor]:
         raise NotImplementedError
