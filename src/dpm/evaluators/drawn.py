@@ -22,8 +22,9 @@ from dpm.study.records import Measurement, standard_error
 
 
 class Drawn:
-    """`sliced_distance` of samples, the last of what `sampler(reverse, x_T)` yields, from held-out examples, the mean over `sets` pairs of sets.
+    """`sliced_distance` of samples from held-out examples, the mean over `sets` pairs of sets.
 
+    Samples are the last of what `sampler(reverse, x_T)` yields.
     The distance is the root of the mean squared Wasserstein-2 distance of projections on random directions, in units of x_0;
     its floor is that of each held-out set from the next one. `sampling_evaluations` counts looks at the network for one batch.
     Arrays: `samples`, (n, d) or grey levels (n, C, H, W).

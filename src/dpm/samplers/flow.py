@@ -23,10 +23,8 @@ class Flow(Protocol):
         """v(x, t), 0 <= t <= 1 from source to target."""
 
 
-def by_grid(
-    reverse: GaussianReverse, x_T: Tensor, walk: Walk, steps: int, first: float, rho: float = 7.0
-) -> Iterator[Tensor]:
-    """Yield x_t by `walk` (`dpm.samplers.ode`) over `steps` levels (Karras et al. 2022, eq. 5); last, x_0-hat at t = `first`."""
+def by_grid(reverse: GaussianReverse, x_T: Tensor, walk: Walk, steps: int, first: float, rho: float = 7.0) -> Iterator[Tensor]:
+    """Yield x_t by `walk` (`dpm.samplers.ode`) over `steps` levels (Karras et al. 2022, eq. 5), then x_0-hat at t = `first`."""
     if steps < 2:
         raise UserError(f"a flow takes two steps at least, the last of them to x_0, got {steps=}")
     high, low = ends(reverse, first)
