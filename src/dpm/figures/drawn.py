@@ -38,7 +38,7 @@ def film(shown: Sequence[Titled], bits: bool) -> FuncAnimation:
     as_pictures = PICTURES.get(kind(shown, bits))
     if as_pictures is None:
         figure, place = Figure(figsize=(1.05 * FILM / DPI, FILM / DPI)), PLOTS[kind(shown, bits)](shown)
-        axes = figure.add_axes((0.13, 0.1, 0.84, 0.8))
+        axes = figure.add_axes((0.14, 0.13, 0.83, 0.8))
     else:
         shown = [(title, tile(as_pictures(x), math.ceil(math.sqrt(len(x)))) / 255) for title, x in shown]
         height, width = shown[0][1].shape[:2]
@@ -114,7 +114,7 @@ def points(shown: Sequence[Titled]) -> Place:
             axes.set(xlabel="$x$", ylabel="density", xlim=(-limit, limit))
         else:
             axes.scatter(x[:, 0], x[:, 1], s=4, color="C2", linewidths=0)
-            axes.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal")
+            axes.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal", xlabel="$x_1$", ylabel="$x_2$")
             for axis in (axes.xaxis, axes.yaxis):
                 axis.set_major_locator(MaxNLocator(4, integer=True))
 

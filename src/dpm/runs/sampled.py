@@ -92,7 +92,9 @@ class Trained:
             raise UserError(f"file={path}: what is drawn is written as {', '.join(WRITERS)}")
         write, most = WRITERS[path.suffix]
         refuse_unwritable(path)
-        shown = thinned([(title, self.array(x)) for title, x in self.draw()], self.options.most or most)
+        shown = thinned(
+            [(title, self.array(x)) for title, x in self.draw()], most if self.options.most is None else self.options.most
+        )
         write_atomically(path, write(shown, self.of_bits))
         return path
 
