@@ -22,7 +22,7 @@ from dpm.runs import configs
 from dpm.runs.evaluate import evaluate
 from dpm.runs.train import train
 from dpm.samplers import ancestral, ddim, ode
-from dpm.samplers.flow import by_grid, by_solver
+from dpm.samplers.flow import by_grid, by_solver, in_time
 from dpm.schedules import linear
 from dpm.variances import FixedSmall
 
@@ -32,6 +32,7 @@ FLOWS = {
     "euler": (partial(by_grid, walk=ode.euler, steps=60, first=1), 60),
     "heun": (partial(by_grid, walk=ode.heun, steps=20, first=1), 39),
     "stochastic_heun": (partial(by_grid, walk=partial(ode.stochastic_heun, churn=0.1), steps=60, first=1), 119),
+    "flow": (partial(in_time, walk=ode.heun, steps=50), 99),
     "adaptive": (partial(by_solver, solve=partial(ode.adaptive, tolerance=1e-3), first=1), None),
     "ancestral": (partial(ancestral.evenly, steps=250), 250),
     "ddim": (partial(ddim.evenly, steps=100), 100),
@@ -102,7 +103,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "conf" / "sampler").glob("*.yaml")))
 def test_every_sampler_of_the_group_draws(name: str, trained: Path) -> None:
     """Those of a chain need its steps, that of a transport its ends; the others walk in real time."""
-    refused = {"ancestral": "no steps of its own", "ddim": "no steps of its own", "transport": "no flow between two ends"}
+    refused = {"ancestral": "no steps of its own", "ddim": "no steps of its own", "transport": "one flow between two ends"}
     first = ["sampler.first=0.001"] if name in ("euler", "heun", "stochastic_heun", "adaptive") else []
     run = configured(trained, "evaluators=drawn", f"sampler={name}", *first, experiment="song_2021/mixture", verb="evaluate")
     if name in refused:

@@ -277,7 +277,7 @@ REFUSED = {
     "draw.n=0": "draw: samples: one at least",
     "sampler.steps=0.5": "give a whole number",
     "draw=portrait": "Could not find 'draw/portrait'",
-    "sampler=transport": "GaussianReverse is no flow between two ends",
+    "sampler=transport": "one flow between two ends, and GaussianReverse is none",
 }
 
 

@@ -30,6 +30,7 @@ from dpm.reverse.gaussian import clipped
 from dpm.runs import app, configs
 from dpm.runs.evaluate import prepared
 from dpm.runs.folder import Run, variant
+from dpm.samplers.flow import across
 from dpm.stored import refuse_unwritable
 from dpm.study.records import write_atomically
 
@@ -118,8 +119,8 @@ class Trained:
 
     def walk(self, reverse: Any, x_T: Tensor) -> Iterator[Tensor]:
         """The states of the sampler, below a bar on a terminal."""
-        if not hasattr(reverse.process, "schedule") and self.sampler.func.__name__ != "across":  # type: ignore[attr-defined]
-            raise UserError(f"{type(reverse).__name__} leads from one end to another; take sampler=transport")
+        if not hasattr(reverse.process, "prior") and getattr(self.sampler, "func", None) is not across:
+            raise UserError(f"{type(reverse).__name__} leads from one end to another: take sampler=transport")
         end, steps = getattr(getattr(reverse.process, "schedule", None), "end", None), self.options.sampler.get("steps")
         total = min(steps, end) if steps and isinstance(end, int) else steps
         states = self.sampler(reverse, x_T)

@@ -57,7 +57,7 @@ def in_time(reverse: GaussianReverse, x_T: Tensor, walk: Walk, steps: int, first
 def across(flow: Flow, x_0: Tensor, walk: Walk, steps: int) -> Iterator[Tensor]:
     """Yield x_t by `walk` in equal steps of t from the source, t = 0, to the target, t = 1."""
     if not hasattr(flow, "field"):
-        raise UserError(f"{type(flow).__name__} is no flow between two ends; take another sampler")
+        raise UserError(f"this sampler follows one flow between two ends, and {type(flow).__name__} is none")
     return walk(flow.field, x_0, np.linspace(0.0, 1.0, steps + 1).tolist())
 
 
