@@ -1,6 +1,7 @@
 """Write the report: a pure function of the records in `results`, the claims in `registry` and the texts in `pages`.
 
-README.md, a page per experiment and the figures go into the results folder, your own runs into its folder `yours`;
+README.md, a page per experiment and the figures go into the results folder, your own runs into its folder `yours`, the
+headlines of what the project ships into README.md;
 report.html and report.pdf, which need pandoc and typst, go into `out`.
 
   python experiments/report.py
@@ -20,20 +21,22 @@ from dpm.runs import app
 @app.job
 def main(config: DictConfig) -> None:
     from dpm.runs import configs  # here, because --help need not wait for torch, nor a refusal for matplotlib
-    from dpm.stored import refuse_unwritable
+    from dpm.stored import ROOT, refuse_unwritable
 
     paths = configs.resolved(config)
     configs.known_keys(paths, {"results", "registry", "pages", "out"})
     out, results = Path(paths["out"]), Path(paths["results"])
     refuse_unwritable(out / "report.html", out / "report.pdf", results / "README.md")
 
-    from dpm.report import Report
+    from dpm.report import Report, headlines
     from dpm.report.rows import terminal
 
     report = Report.load(results, Path(paths["registry"]), Path(paths["pages"]))
     print(terminal(report.rows), end="\n\n")
     for path in report.write(out):
         print(path)
+    if results.resolve() == ROOT / "results":  # what the project ships, and shows first
+        print(headlines.write(ROOT / "README.md", report.rows))
     print(report.yours.terminal(), end="")
 
 

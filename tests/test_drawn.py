@@ -1,5 +1,6 @@
 """Samples of any sampler: they have the law of the data, and cost as many looks at the network as they should."""
 
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from dpm.runs import configs
 from dpm.runs.evaluate import evaluate
 from dpm.runs.train import train
 from dpm.samplers import ancestral, ddim, ode
-from dpm.samplers.flow import by_grid, by_solver
+from dpm.samplers.flow import by_grid, by_solver, in_time
 from dpm.schedules import linear
 from dpm.variances import FixedSmall
 
@@ -31,9 +32,10 @@ FLOWS = {
     "euler": (partial(by_grid, walk=ode.euler, steps=60, first=1), 60),
     "heun": (partial(by_grid, walk=ode.heun, steps=20, first=1), 39),
     "stochastic_heun": (partial(by_grid, walk=partial(ode.stochastic_heun, churn=0.1), steps=60, first=1), 119),
+    "flow": (partial(in_time, walk=ode.heun, steps=50), 99),
     "adaptive": (partial(by_solver, solve=partial(ode.adaptive, tolerance=1e-3), first=1), None),
-    "ancestral": (partial(ancestral.sample, steps=250), 250),
-    "ddim": (partial(ddim.sample, steps=100), 100),
+    "ancestral": (partial(ancestral.evenly, steps=250), 250),
+    "ddim": (partial(ddim.evenly, steps=100), 100),
 }
 
 
@@ -51,8 +53,8 @@ def test_samples_of_the_exact_denoiser_are_as_near_as_data(name: str) -> None:
 
 
 def test_half_the_scale_is_seen() -> None:
-    def shrunk(model: GaussianReverse, x_T: torch.Tensor) -> torch.Tensor:
-        return 0.5 * by_grid(model, x_T, ode.euler, 60, 1)
+    def shrunk(model: GaussianReverse, x_T: torch.Tensor) -> Iterator[torch.Tensor]:
+        return (0.5 * x for x in by_grid(model, x_T, ode.euler, 60, 1))
 
     ours, floor, _ = Drawn(shrunk, sets=5, directions=50)(exact(CHAIN), DATA, DATA.held_out(5000), 0).measurements
     assert ours.value > 3 * floor.value
@@ -68,7 +70,7 @@ def test_the_path_starts_at_the_noise_of_the_end_and_stops_at_the_first_level() 
 
     x_T = torch.randn(4000, 2, dtype=torch.float64)
     alpha, sigma = short.process.schedule(torch.tensor([1.0], dtype=torch.float64))
-    by_grid(short, x_T, watched, 30, 0.01)
+    assert len(list(by_grid(short, x_T, watched, 30, 0.01))) == 30
     first = short.process.schedule(torch.tensor([0.01], dtype=torch.float64))
     assert levels[0] == pytest.approx(float(sigma / alpha))
     assert levels[-1] == pytest.approx(float(first[1] / first[0]))
@@ -79,7 +81,7 @@ def test_what_a_sampler_says_of_itself() -> None:
     assert settings(FLOWS["stochastic_heun"][0]) == {
         "sampler": "flow.by_grid", "walk": "ode.stochastic_heun", "churn": 0.1, "sampling_steps": 60, "first": 1,
     }  # fmt: skip
-    assert settings(FLOWS["ddim"][0]) == {"sampler": "ddim.sample", "sampling_steps": 100}
+    assert settings(FLOWS["ddim"][0]) == {"sampler": "ddim.evenly", "sampling_steps": 100}
 
 
 def test_settings_that_cannot_be_are_refused() -> None:
@@ -100,12 +102,12 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "conf" / "sampler").glob("*.yaml")))
 def test_every_sampler_of_the_group_draws(name: str, trained: Path) -> None:
-    """Those of a chain need its steps; the others walk in real time."""
-    chain = name in ("ancestral", "ddim")
-    first = [] if chain else ["sampler.first=0.001"]
+    """Those of a chain need its steps, that of a transport its ends; the others walk in real time."""
+    refused = {"ancestral": "no steps of its own", "ddim": "no steps of its own", "transport": "one flow between two ends"}
+    first = ["sampler.first=0.001"] if name in ("euler", "heun", "stochastic_heun", "adaptive") else []
     run = configured(trained, "evaluators=drawn", f"sampler={name}", *first, experiment="song_2021/mixture", verb="evaluate")
-    if chain:
-        with pytest.raises(UserError, match="no steps of its own"):
+    if name in refused:
+        with pytest.raises(UserError, match=refused[name]):
             evaluate(run)
         return
     evaluate(run)

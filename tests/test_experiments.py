@@ -32,9 +32,9 @@ from dpm.training import fit
 
 CONF = helpers.ROOT / "conf"
 EXPERIMENTS = sorted(str(path.relative_to(CONF / "experiment").with_suffix("")) for path in CONF.glob("experiment/**/*.yaml"))
-GROUPS = ("data", "network", "evaluators", "sampler", "tracker")
-OPTIONS = [  # those of `sampler` come with an evaluator: test_drawn.py
-    (group, path.stem) for group in GROUPS if group != "sampler" for path in sorted((CONF / group).glob("*.yaml"))
+GROUPS = ("data", "network", "evaluators", "sampler", "draw", "tracker")
+OPTIONS = [  # those of `sampler` and `draw` come with an evaluator, or to be shown: test_drawn.py, test_sample.py
+    (group, path.stem) for group in GROUPS if group not in ("sampler", "draw") for path in sorted((CONF / group).glob("*.yaml"))
 ]
 SHIPPED = [
     *(
@@ -145,6 +145,7 @@ DONE_WITH = {  # a trained experiment
     "drawn": ("ho_2020/cifar10_bound", "T=30"),
     "code": ("ho_2020/mnist", "T=30"),
     "progressive": ("ho_2020/mnist", "T=30"),
+    "fid": ("ho_2020/cifar10_bound", "T=30"),
 }
 
 

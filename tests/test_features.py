@@ -20,6 +20,7 @@ from dpm.evaluators.features import (
     Gaussian,
     InceptionScores,
     PatchDistance,
+    Published,
     by_chance,
     calibrate,
     fitted,
@@ -357,8 +358,11 @@ def test_what_must_not_be_scored() -> None:
 
 
 def test_a_published_score_that_agrees_is_no_obstacle() -> None:
-    value, spread = scores().of_training
-    assert scores(real=(value + spread, spread)).of_training == (value, spread)
+    of_real = scores()
+    (value, spread), apart = of_real.of_training, of_real.apart
+    assert scores(real=Published(value + spread, spread, apart + 0.01, 0.02)).of_training == (value, spread)
+    with pytest.raises(UserError, match=r"test from training images is \d+\.\d+, published is .* \+- 0\.02; no score"):
+        scores(real=Published(value, spread, apart + 0.03, 0.02))
 
 
 def test_without_weights_or_library_one_line_says_so(tmp_path, monkeypatch) -> None:
@@ -367,11 +371,11 @@ def test_without_weights_or_library_one_line_says_so(tmp_path, monkeypatch) -> N
         inception()
     path = tmp_path / "weights.pth"
     path.write_bytes(b"weights")
-    with pytest.raises(UserError, match="wrong SHA-256"):
+    with pytest.raises(UserError, match=r"its SHA-256 is 9a129038\.\.\., not 6726825d"):
         inception(path)
-    monkeypatch.setattr(features, "INCEPTION_WEIGHTS", f"weights-{sha256(b'weights')[:8]}.pth")
+    monkeypatch.setattr(features, "INCEPTION_SHA256", sha256(b"weights"))
     monkeypatch.setitem(sys.modules, "torch_fidelity", None)
-    with pytest.raises(UserError, match="pip install torch-fidelity"):
+    with pytest.raises(UserError, match=r"pip install -e '\.\[fid\]'"):
         inception(path)
 
 
@@ -388,7 +392,7 @@ def test_the_library_is_asked_for_pooled_features_and_logits_without_bias(tmp_pa
         def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
             return network(images)
 
-    monkeypatch.setattr(features, "INCEPTION_WEIGHTS", f"weights-{sha256(b'weights')[:8]}.pth")
+    monkeypatch.setattr(features, "INCEPTION_SHA256", sha256(b"weights"))
     monkeypatch.setattr(importlib, "import_module", lambda name: SimpleNamespace(FeatureExtractorInceptionV3=Extractor))
     images = torch.tensor(grey(3))
     for one, other in zip(inception(path)(images), network(images), strict=True):

@@ -16,7 +16,6 @@ from dpm.errors import UserError
 from dpm.evaluators import generation
 from dpm.evaluators.generated import Generated
 from dpm.evaluators.generation import (
-    FirstSteps,
     Interpolation,
     Progressive,
     SharedLatents,
@@ -31,6 +30,7 @@ from dpm.figures import generation as figures
 from dpm.predictions.papers import X0, Clipped
 from dpm.processes import per_example
 from dpm.processes.gaussian import GaussianDiffusion, Step
+from dpm.reverse.first_steps import FirstSteps
 from dpm.reverse.gaussian import GaussianReverse
 from dpm.samplers import ancestral as samplers
 from dpm.study.records import Measurement, standard_error

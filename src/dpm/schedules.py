@@ -1,5 +1,7 @@
 """Noise schedules: how much of the data is left at time t. t = 0 is data, t = `end` is noise, T steps for a chain."""
 
+import copy
+
 import torch
 from torch import Tensor, nn
 
@@ -20,7 +22,13 @@ class Schedule(nn.Module):
 
     def __len__(self) -> int:
         """T, the number of steps of a chain."""
-        raise UserError(f"{type(self).__name__} has no steps of its own: give a grid of times")
+        raise UserError(f"{type(self).__name__} has no steps of its own: give a grid of times (sampler=flow)")
+
+    def until(self, t: float) -> "Schedule":
+        """The same schedule, ended at t."""
+        shorter = copy.copy(self)
+        shorter.end = t
+        return shorter
 
     def forward(self, t: Tensor) -> tuple[Tensor, Tensor]:
         raise NotImplementedError
@@ -72,6 +80,10 @@ class BetaSchedule(Schedule):
 
     def __len__(self) -> int:
         return len(self.initial)
+
+    def until(self, t: float) -> "BetaSchedule":
+        """Its first t steps, t whole; betas that are learned are no parameters of it."""
+        return BetaSchedule(self.betas[: int(t)].detach(), self.name)
 
     def at_steps(self) -> Tensor:
         """log alpha_bar_t for t = 0..T, shape (T + 1,)."""

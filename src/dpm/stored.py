@@ -41,6 +41,16 @@ def read_rows(path: Path, remedy: str, needed: Callable[[dict[str, Any]], Mappin
     return [_object(line, f"{path}, line {number}", remedy, needed) for number, line in enumerate(lines, 1)]
 
 
+def read_array(path: Path) -> "np.ndarray[Any, Any]":
+    """The array of an .npy."""
+    try:
+        with path.open("rb") as file:
+            array: np.ndarray[Any, Any] = np.lib.format.read_array(file, allow_pickle=False)
+            return array
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(f"{path}: not an array of numpy.save ({' '.join(str(error).split())[:80]})") from error
+
+
 def read_arrays(path: Path) -> dict[str, "np.ndarray[Any, Any]"]:
     """The arrays of an .npz, as they were stored."""
     try:

@@ -1,6 +1,7 @@
 """Examples drawn by any sampler, how many looks at the network they took, and how far they are from held-out ones."""
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -21,8 +22,9 @@ from dpm.study.records import Measurement, standard_error
 
 
 class Drawn:
-    """`sliced_distance` of samples of `sampler(reverse, x_T)` from held-out examples, the mean over `sets` pairs of sets.
+    """`sliced_distance` of samples from held-out examples, the mean over `sets` pairs of sets.
 
+    Samples are the last of what `sampler(reverse, x_T)` yields.
     The distance is the root of the mean squared Wasserstein-2 distance of projections on random directions, in units of x_0;
     its floor is that of each held-out set from the next one. `sampling_evaluations` counts looks at the network for one batch.
     Arrays: `samples`, (n, d) or grey levels (n, C, H, W).
@@ -30,7 +32,7 @@ class Drawn:
 
     def __init__(
         self,
-        sampler: Callable[[Any, Tensor], Tensor],
+        sampler: Callable[[Any, Tensor], Iterator[Tensor]],
         sets: int,
         directions: int,
         wrap: Callable[[Any], GaussianReverse] | None = None,
@@ -49,7 +51,7 @@ class Drawn:
         model, looks = self.wrap(reverse), []
         x_T = model.process.prior(x_0 if x_0.ndim == 2 else x_0.float()).sample()
         counter = model.network.register_forward_hook(lambda *_: looks.append(1))
-        x = self.sampler(model, x_T)
+        x = deque(self.sampler(model, x_T), maxlen=1).pop()
         counter.remove()
         if not bool(x.isfinite().all()):
             raise UserError(f"samples that are not finite: {settings(self.sampler)} does not get to x_0; take more steps")

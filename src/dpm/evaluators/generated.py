@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from torch import Tensor
 from dpm.data.images import DiscreteImages
 from dpm.errors import UserError
 from dpm.evaluators import Evaluation
-from dpm.evaluators.features import REAL_CIFAR10, InceptionScores, PatchDistance, Score, inception
+from dpm.evaluators.features import Extractor, InceptionScores, PatchDistance, Score, inception_2015
 from dpm.evaluators.generation import Interpolation, Progressive, SharedLatents
 from dpm.evaluators.neighbours import neighbours
 from dpm.evaluators.patches import of_real_images
@@ -60,9 +59,7 @@ class Generated:
         self.chains, self.steps, self.columns, self.shown, self.kept = chains, steps, columns, shown, kept
         self.groups, self.completions, self.pairs = groups, completions, pairs
         self.neighbours, self.compared, self.side, self.batch_size = neighbours, compared, side, batch_size
-        self.wrap, self.inception, self.claims = wrap, inception, dict(claims or {})
-        if unknown := self.claims.keys() - {"is", "fid", "fid_test"}:
-            raise UserError(f"samples answer claims as is, fid and fid_test, not as {', '.join(sorted(unknown))}")
+        self.wrap, self.inception, self.claims = wrap, inception, known_claims(claims)
 
     def __call__(self, reverse: GaussianReverse, data: DiscreteImages, x_0: Tensor, seed: int) -> Evaluation:
         if not isinstance(data, DiscreteImages):
@@ -91,15 +88,30 @@ class Generated:
         """FID and IS, calibrated on real images, where there are weights for them."""
         if self.inception is None:
             return []
-        network, whole = inception(Path(self.inception), str(device)), np.concatenate([data.train, data.kept])
-        about = "inception_2015", whole, data.test, self.chains, self.batch_size, REAL_CIFAR10
-        return [InceptionScores(network, *about)]
+        return [of_images(data, inception_2015(self.inception, str(device)), self.chains, self.batch_size)]
 
     def answering(self, m: Measurement, T: int) -> Measurement:
         """Of the samples themselves, the last column: their inception score, FID, and FID against test images answer claims."""
         last: dict[str, Scalar] = {"source": "samples", "reverse_step": T}
-        names = {"inception_score": "is", "fid": "fid" if m.protocol.get("statistics") == "train" else "fid_test"}
-        return replace(m, claim=self.claims.get(names.get(m.quantity, ""))) if last.items() <= m.protocol.items() else m
+        return answering(m, self.claims) if last.items() <= m.protocol.items() else m
+
+
+def of_images(data: DiscreteImages, extractor: Extractor, n: int, batch_size: int) -> InceptionScores:
+    """FID and IS for n images, calibrated on all training and test images."""
+    whole, real = np.concatenate([data.train, data.kept]), extractor.cifar10 if data.name == "cifar10" else None
+    return InceptionScores(extractor.network, extractor.name, whole, data.test, n, batch_size, real)
+
+
+def answering(m: Measurement, claims: Mapping[str, str]) -> Measurement:
+    """With the claim that `claims` has for an inception score (is), an FID (fid), or one against test images (fid_test)."""
+    names = {"inception_score": "is", "fid": "fid" if m.protocol.get("statistics") == "train" else "fid_test"}
+    return replace(m, claim=claims.get(names.get(m.quantity, "")))
+
+
+def known_claims(claims: Mapping[str, str] | None) -> dict[str, str]:
+    if unknown := (claims or {}).keys() - {"is", "fid", "fid_test"}:
+        raise UserError(f"samples answer claims as is, fid and fid_test, not as {', '.join(sorted(unknown))}")
+    return dict(claims or {})
 
 
 def floor(distance: PatchDistance, test: np.ndarray, n: int) -> tuple[Measurement, np.ndarray]:

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.distributions import Distribution
 
 from dpm import seeds
 from dpm.data import Data
@@ -20,29 +19,14 @@ from dpm.evaluators import Evaluation
 from dpm.evaluators.features import Score
 from dpm.evaluators.samples import levels
 from dpm.facts import Scalar
-from dpm.processes.gaussian import GaussianDiffusion
 from dpm.reverse import Reverse
+from dpm.reverse.first_steps import FirstSteps
 from dpm.reverse.gaussian import GaussianReverse
 from dpm.samplers.ancestral import ancestral, grid, sample
-from dpm.schedules import BetaSchedule
+from dpm.samplers.mixtures import mixed
 from dpm.study.records import Measurement
 
 PROGRESSIVE, SHARED, INTERPOLATION = range(3)  # random streams of sampling
-
-
-class FirstSteps(Reverse):
-    """The steps 1..t of another reverse process: a process with T = t, whose chains start at x_t. q is the same up to there."""
-
-    def __init__(self, reverse: Reverse, t: int) -> None:
-        betas: Any = reverse.process.schedule.betas
-        self.reverse, self.first = reverse, GaussianDiffusion(BetaSchedule(betas[:t].detach()))
-
-    @property
-    def process(self) -> GaussianDiffusion:
-        return self.first
-
-    def __call__(self, x_t: Tensor, s: Tensor, t: Tensor) -> Distribution:
-        return self.reverse(x_t, s, t)
 
 
 def completed(reverse: Reverse, x_t: Tensor, t: int, steps: int) -> Tensor:
@@ -189,15 +173,9 @@ class Interpolation:
 
 
 def interpolated(reverse: Reverse, x_0: Tensor, other: Tensor, t: int, lambdas: Sequence[float], steps: int) -> Tensor:
-    """x_0 ~ p(x_0 | (1 - lambda) x_t + lambda x_t') for each lambda, (B, len(lambdas), ...): x_t ~ q(x_t | x_0), x_t' alike.
-
-    x_t and x_t' are drawn once, independently, for all lambdas (2020, section 4.3; the printed formula mixes x_0, its text and
-    the release mix x_t). At lambda = 1/2 the mixture has half the noise that the reverse process expects at t.
-    """
-    times = torch.full((len(x_0),), t, device=x_0.device)
-    x_t, other_t = (reverse.process.marginal(x, times).sample() for x in (x_0, other))
-    mixed = torch.stack([torch.lerp(x_t, other_t, weight) for weight in lambdas], 1)
-    return completed(reverse, mixed.flatten(0, 1), t, steps).reshape(mixed.shape)
+    """x_0 ~ p(x_0 | (1 - lambda) x_t + lambda x_t') for each lambda, (B, len(lambdas), ...)."""
+    x_t = mixed(reverse.process, x_0, other, t, lambdas)
+    return completed(reverse, x_t.flatten(0, 1), t, steps).reshape(x_t.shape)
 
 
 def grey(x: Tensor) -> np.ndarray:

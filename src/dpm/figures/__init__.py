@@ -74,11 +74,26 @@ def _png(figure: Figure) -> bytes:
     return small.getvalue()
 
 
+class FewColours(PillowWriter):
+    """GIF whose frames share 16 colours of the last one, where it has few: lines, points and text need no more."""
+
+    _frames: list[Image.Image]
+
+    def finish(self) -> None:
+        frames = [frame.convert("RGB") for frame in self._frames]
+        if frames[-1].getcolors(FEW_COLOURS) is not None:
+            palette = frames[-1].quantize(16, dither=Image.Dither.NONE)
+            frames = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
+        frames[0].save(
+            self.outfile, save_all=True, append_images=frames[1:], duration=int(1000 / self.fps), loop=0, optimize=True
+        )
+
+
 def _gif(animation: FuncAnimation, frames_per_second: int = 10, dpi: int = 80) -> bytes:
     logging.getLogger("matplotlib.animation").setLevel(logging.WARNING)  # it announces every file
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "animation.gif"
-        animation.save(path, writer=PillowWriter(fps=frames_per_second), dpi=dpi)
+        animation.save(path, writer=FewColours(fps=frames_per_second), dpi=dpi)
         return path.read_bytes()
 
 

@@ -20,8 +20,8 @@ def figure_6(arrays: Arrays) -> Figure:
     arrays: progressive (rows, columns, C, H, W), progressive_times (columns,).
     """
     images = arrays["progressive"]
-    figure, (axes,) = _panels(images[None], 0, COLUMN_LABELS + AXIS_LABEL)
-    _panel(axes, images, columns=_whole(arrays["progressive_times"]))
+    figure, (axes,) = side_by_side(images[None], 0, COLUMN_LABELS + AXIS_LABEL)
+    labelled(axes, images, columns=_whole(arrays["progressive_times"]))
     axes.set_xlabel("$t$", labelpad=0)
     return figure
 
@@ -41,7 +41,7 @@ def figure_7(arrays: Arrays) -> Figure:
     figure = Figure(figsize=(WIDTH, WIDTH * rows / columns + COLUMN_LABELS), layout="constrained")
     groups = images.reshape(-1, side, side, *images.shape[3:])
     for place, group in zip(figure.subplots(rows, columns, squeeze=False).flat, groups, strict=True):
-        _panel(place, group)
+        labelled(place, group)
     for place, t in zip(figure.axes, _whole(arrays["shared_times"]), strict=False):
         place.set_title(f"share $x_{{{t}}}$")
     return figure
@@ -58,9 +58,9 @@ def figure_9(arrays: Arrays) -> Figure:
     one, other = (np.broadcast_to(sources[:, None, k, None], (*images.shape[:2], 1, *images.shape[3:])) for k in (0, 1))
     images = np.concatenate([one, images, other], 2)
     mixed = [f"{weight:g}" for weight in arrays["interpolation_lambdas"][1:-1]]
-    figure, panels = _panels(images, ROW_LABELS + AXIS_LABEL, COLUMN_LABELS)
+    figure, panels = side_by_side(images, ROW_LABELS + AXIS_LABEL, COLUMN_LABELS)
     for axes, pair in zip(panels, images, strict=True):
-        _panel(axes, pair, ["source", "rec.", *mixed, "rec.", "source"], _whole(arrays["interpolation_times"]))
+        labelled(axes, pair, ["source", "rec.", *mixed, "rec.", "source"], _whole(arrays["interpolation_times"]))
         axes.set_ylabel("diffusion steps")
     return figure
 
@@ -103,14 +103,14 @@ def nearest_neighbours(arrays: Arrays) -> Figure:
     arrays: neighbours (rows, 1 + k, C, H, W), neighbour_rmse (rows, k) in grey levels, of which the first is written.
     """
     images = arrays["neighbours"]
-    figure, (axes,) = _panels(images[None], ROW_LABELS + AXIS_LABEL, COLUMN_LABELS)
+    figure, (axes,) = side_by_side(images[None], ROW_LABELS + AXIS_LABEL, COLUMN_LABELS)
     nearest = [f"{value:.0f}" for value in arrays["neighbour_rmse"][:, 0]]
-    _panel(axes, images, ["sample", *map(str, range(1, images.shape[1]))], nearest)
+    labelled(axes, images, ["sample", *map(str, range(1, images.shape[1]))], nearest)
     axes.set_ylabel("RMS distance")
     return figure
 
 
-def _panels(images: Array, left: float, bottom: float) -> tuple[Figure, Sequence[Axes]]:
+def side_by_side(images: Array, left: float, bottom: float) -> tuple[Figure, Sequence[Axes]]:
     """A figure with one place for each panel (panels, rows, columns, C, H, W), and room for labels (inches) at two sides."""
     panels, rows, columns = images.shape[:3]
     pixels = columns * (images.shape[5] + 1) - 1
@@ -122,7 +122,7 @@ def _panels(images: Array, left: float, bottom: float) -> tuple[Figure, Sequence
     return figure, [figure.add_axes((left / whole, low / total, width / whole, height / total)) for low in lows]
 
 
-def _panel(axes: Axes, images: Array, columns: Sequence[str] = (), rows: Sequence[str] = ()) -> None:
+def labelled(axes: Axes, images: Array, columns: Sequence[str] = (), rows: Sequence[str] = ()) -> None:
     """(rows, columns, C, H, W) in grey levels, pixel for pixel, with a label for each row and column."""
     height, width = images.shape[3:]
     axes.imshow(tile(images.reshape(-1, *images.shape[2:]), images.shape[1]) / 255, interpolation="nearest")

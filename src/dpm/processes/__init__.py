@@ -36,6 +36,9 @@ class Process(Marginals, Protocol):
     def posterior(self, x_0: Tensor, x_t: Tensor, s: Tensor, t: Tensor) -> Distribution:
         """q(x_s | x_t, x_0)."""
 
+    def until(self, t: float) -> "Process":
+        """The same process, ended at t."""
+
 
 def at(like: Tensor, t: float) -> Tensor:
     """(B,), the time t of every example: whole if t is."""

@@ -45,6 +45,9 @@ class BinomialDiffusion(nn.Module):
         off, on = (self.likelihood(x_t, x_s, s, t) for x_s in (0.0, 1.0))
         return bernoulli(on * on_s / (on * on_s + off * (1 - on_s)))
 
+    def until(self, t: float) -> "BinomialDiffusion":
+        return BinomialDiffusion(self.schedule.until(t), self.rate)
+
     def likelihood(self, x_t: Tensor, x_s: float, s: Tensor, t: Tensor) -> Tensor:
         """q(x_t | x_s) per bit, in the shape of x_t."""
         p = self.kernel(same(x_s, x_t), s, t).mean

@@ -58,6 +58,9 @@ class GaussianDiffusion(nn.Module):
         step = self.step(s, t)
         return normal(posterior_mean(step, x_0, x_t), per_example(step.posterior_variance.sqrt(), x_t))
 
+    def until(self, t: float) -> "GaussianDiffusion":
+        return GaussianDiffusion(self.schedule.until(t))
+
     def step(self, s: Tensor, t: Tensor) -> Step:
         """Bayes for two Gaussians; posterior_variance is the beta-tilde of 2020, eq. 7, for s = t - 1."""
         (alpha_s, sigma_s), (alpha_t, sigma_t) = self.schedule(s), self.schedule(t)

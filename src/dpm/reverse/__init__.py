@@ -36,6 +36,12 @@ def require_shape(output: Tensor, x_t: Tensor, who: str) -> None:
         )
 
 
+def require_prediction(reverse: object) -> None:
+    """Refuse a process without an x_0-hat, a chain of bits for instance, where a sampler steers by it."""
+    if not hasattr(reverse, "predicted"):
+        raise UserError(f"{type(reverse).__name__} predicts no x_0, which this sampler needs; take sampler=ancestral")
+
+
 class ReverseStep(torch.nn.Module):
     """`step` for s >= 1 and a decoder for s = 0; one batch does one or the other."""
 

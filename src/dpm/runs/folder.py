@@ -50,6 +50,13 @@ def variant(overrides: Sequence[str], config: Mapping[str, Any]) -> str:
     return ",".join(sorted(kept)).replace("/", "-")
 
 
+def training_command(overrides: Sequence[str], config: Mapping[str, Any]) -> str:
+    """The command that trains what these overrides evaluate or draw from."""
+    left_out = config[configs.NOT_THE_EXPERIMENT]["how_it_is_run"]
+    kept = [o for o in overrides if o.lstrip("+~").split("=")[0].split(".")[0] not in left_out]
+    return " ".join(["python experiments/train.py", *(o for o in kept if not o.lstrip("+~").startswith(OF_EVALUATION))])
+
+
 def refuse_additions(overrides: Sequence[str], config: dict[str, Any]) -> None:
     """`+key=value` adds a key that nothing reads, unless a constructor (a node with _target_) takes it, and says so."""
     for override in overrides:
@@ -81,6 +88,7 @@ class Run:
         configs.require(self.config["training"], Plan, "training.")
         self.plan = Plan(**self.config["training"])
         self.trained = variant([o for o in overrides if not o.lstrip("+~").startswith(OF_EVALUATION)], self.config)
+        self.training = training_command(overrides, self.config)
         self.folder = self._place("outputs", self.name, self.trained)
         self.config = precision.settled(self.config, self.folder / "config.json")
         self.record = self._place("results", self.config["recorded_as"], self.variant).with_suffix(".json")

@@ -56,7 +56,9 @@ def load_weights(run: Run, reverse: nn.Module) -> Loaded:
         name = (shipped if shipped.is_dir() else shipped.absolute().parent).name
         return Loaded(str(shipped), {}, {"released": name, "released_sha256": sha256(content)})
     if not shipped.is_file():
-        where = str(shipped) if given else f"neither a finished run in {run.folder} nor {shipped}; train it first"
+        where = (
+            str(shipped) if given else f"neither a finished run in {run.folder} nor {shipped}; train it first, `{run.training}`"
+        )
         raise UserError(f"no weights: {where}")
     if shipped.suffix != ".safetensors":
         raise UserError(f"{shipped}: give a .safetensors file, a run's folder or a checkpoint in it, or a folder of diffusers")

@@ -44,7 +44,11 @@ def grid(T: int, steps: int) -> list[int]:
     return [*np.linspace(T, 1, min(steps, T)).round().astype(int).tolist(), 0]
 
 
+def evenly(reverse: Reverse, x_T: Tensor, steps: int, sweeps: int = 1) -> Iterator[Tensor]:
+    """`ancestral` on such a grid."""
+    return ancestral(reverse, x_T, grid(len(reverse.process.schedule), steps), sweeps)
+
+
 def sample(reverse: Reverse, x_T: Tensor, steps: int, sweeps: int = 1) -> Tensor:
-    """The last item of `ancestral` on such a grid, and no other in memory."""
-    chain = ancestral(reverse, x_T, grid(len(reverse.process.schedule), steps), sweeps)
-    return deque(chain, maxlen=1).pop()
+    """Its last item, and no other in memory."""
+    return deque(evenly(reverse, x_T, steps, sweeps), maxlen=1).pop()

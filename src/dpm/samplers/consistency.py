@@ -2,10 +2,12 @@
 
 from collections.abc import Iterable, Iterator
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from dpm.processes import at
+from dpm.reverse import require_prediction
 from dpm.reverse.gaussian import GaussianReverse
 
 
@@ -19,3 +21,9 @@ def multistep(reverse: GaussianReverse, x: Tensor, times: Iterable[float], start
         noisy = reverse.process.kernel(x, at(x, start), at(x, t)).sample() if number else x
         x = reverse.predicted(noisy, at(x, t))
         yield x
+
+
+def evenly(reverse: GaussianReverse, x: Tensor, steps: int) -> Iterator[Tensor]:
+    """`multistep` at evenly spread times, the first of them the end of time."""
+    require_prediction(reverse)
+    return multistep(reverse, x, np.linspace(reverse.process.schedule.end, 0, steps + 1)[:-1], 0.0)

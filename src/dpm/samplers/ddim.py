@@ -13,10 +13,9 @@ from torch.distributions import Distribution
 from dpm.errors import UserError
 from dpm.processes import at, per_example
 from dpm.processes.gaussian import GaussianDiffusion, normal
-from dpm.reverse import Reverse
+from dpm.reverse import Reverse, require_prediction
 from dpm.reverse.gaussian import GaussianReverse
-from dpm.samplers.ancestral import ancestral
-from dpm.samplers.ancestral import sample as sample_of
+from dpm.samplers.ancestral import ancestral, grid
 
 
 class DDIM(Reverse):
@@ -30,6 +29,7 @@ class DDIM(Reverse):
     def __init__(self, reverse: GaussianReverse, eta: float) -> None:
         if not 0 <= eta <= 1:
             raise UserError(f"DDIM's eta goes from 0 (no noise) to 1 (the posterior's), got {eta}")
+        require_prediction(reverse)
         self.reverse, self.eta = reverse, eta
 
     @property
@@ -56,9 +56,9 @@ def ddim(reverse: GaussianReverse, x_T: Tensor, steps: Iterable[float], eta: flo
     return ancestral(DDIM(reverse, eta), x_T, steps)
 
 
-def sample(reverse: GaussianReverse, x_T: Tensor, steps: int, eta: float = 0.0) -> Tensor:
-    """The last item of `ddim` on an even grid."""
-    return sample_of(DDIM(reverse, eta), x_T, steps)
+def evenly(reverse: GaussianReverse, x_T: Tensor, steps: int, eta: float = 0.0) -> Iterator[Tensor]:
+    """`ddim` on an even grid of that many steps."""
+    return ddim(reverse, x_T, grid(len(reverse.process.schedule), steps), eta)
 
 
 @torch.no_grad()
@@ -68,9 +68,9 @@ def encode(reverse: GaussianReverse, x: Tensor, steps: Iterable[float]) -> Itera
     Each step takes x_0-hat and eps-hat at its other end, so that it inverts the sampler's step in the limit of small ones
     only. At t = 0 there is no noise to see: start at 1 from alpha_1 x_0, or from a draw of x_1.
     """
-    grid, T = list(steps), reverse.process.schedule.end
-    if grid != sorted(set(grid)) or grid[-1:] != [T] or grid[0] <= 0:
-        raise UserError(f"an encoding grid increases from 1 or later to T = {T}, got {grid[:6]}...")
-    for t, s in pairwise(grid):
+    times, T = list(steps), reverse.process.schedule.end
+    if times != sorted(set(times)) or times[-1:] != [T] or times[0] <= 0:
+        raise UserError(f"an encoding grid increases from 1 or later to T = {T}, got {times[:6]}...")
+    for t, s in pairwise(times):
         x = moved(reverse, x, at(x, s), at(x, t), torch.ones(len(x), dtype=torch.float64, device=x.device))
         yield x
