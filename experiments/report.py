@@ -1,19 +1,25 @@
 """Write the report: a pure function of the records in `results`, the claims in `registry` and the texts in `pages`.
 
 README.md, a page per experiment and the figures go into the results folder, your own runs into its folder `yours`;
-report.html and report.pdf, which need pandoc and typst, go into `out`.
+report.html and report.pdf, which need pandoc and typst, go into `out`. Its main text is Markdown in conf/report/main.
 
   python experiments/report.py
-  python experiments/report.py out=/tmp
-  python experiments/report.py results=FOLDER registry=conf/claims pages=conf/report
+  python experiments/report.py author="A. Student" title="What a diffusion model knows" date="May 2027"
+  python experiments/report.py latex=true         # report.tex too, with its figures as PDF beside it
+  python experiments/report.py figures=svg        # every figure as SVG (or pdf) below figures/, in the letters of LaTeX
+  python experiments/report.py results=FOLDER registry=conf/claims pages=conf/report out=/tmp
 """
 
+from itertools import chain
 from pathlib import Path
 
 import hydra
 from omegaconf import DictConfig
 
+from dpm.errors import UserError
 from dpm.runs import app
+
+KEYS = {"results", "registry", "pages", "out", "title", "author", "date", "latex", "figures"}
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="report")
@@ -22,17 +28,26 @@ def main(config: DictConfig) -> None:
     from dpm.runs import configs  # here, because --help need not wait for torch, nor a refusal for matplotlib
     from dpm.stored import refuse_unwritable
 
-    paths = configs.resolved(config)
-    configs.known_keys(paths, {"results", "registry", "pages", "out"})
-    out, results = Path(paths["out"]), Path(paths["results"])
+    given = configs.resolved(config)
+    configs.known_keys(given, KEYS)
+    out, results = Path(given["out"]), Path(given["results"])
     refuse_unwritable(out / "report.html", out / "report.pdf", results / "README.md")
+    if given["figures"] not in (None, "pdf", "svg"):
+        raise UserError(f"figures={given['figures']}: either pdf or svg")
+    if not isinstance(given["latex"], bool):
+        raise UserError(f"latex={given['latex']}: either true or false")
 
     from dpm.report import Report
+    from dpm.report.convert import Cover
     from dpm.report.rows import terminal
 
-    report = Report.load(results, Path(paths["registry"]), Path(paths["pages"]))
+    cover = Cover(*(str(given[key] or "") for key in ("title", "author", "date")))
+    report = Report.load(results, Path(given["registry"]), Path(given["pages"]), cover)
     print(terminal(report.rows), end="\n\n")
-    for path in report.write(out):
+    written = [report.write(out)]
+    written += [report.write_latex(out)] if given["latex"] else []
+    written += [report.write_figures(out / "figures", given["figures"])] if given["figures"] else []
+    for path in chain(*written):
         print(path)
     print(report.yours.terminal(), end="")
 
