@@ -10,6 +10,7 @@ report.html and report.pdf, which need pandoc and typst, go into `out`. Its main
   python experiments/report.py results=FOLDER registry=conf/claims pages=conf/report out=/tmp
 """
 
+import sys
 from itertools import chain
 from pathlib import Path
 
@@ -52,5 +53,14 @@ def main(config: DictConfig) -> None:
     print(report.yours.terminal(), end="")
 
 
+def as_text(argument: str) -> str:
+    """author=A, B is one text, whatever is in it, and not a list for a sweep."""
+    key, _, value = argument.partition("=")
+    if key not in ("title", "author", "date") or value == "null" or value[:1] in ("'", '"', ""):
+        return argument
+    return f"{key}=" + '"{}"'.format(value.replace("\\", "\\\\").replace('"', '\\"'))
+
+
 if __name__ == "__main__":
+    sys.argv[1:] = map(as_text, sys.argv[1:])
     app.run(main, __doc__)

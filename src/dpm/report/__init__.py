@@ -15,6 +15,7 @@ from pathlib import Path
 from dpm.report import appendices, convert, equations, maintext, sections
 from dpm.report.convert import Cover
 from dpm.report.drawing import draw, drawable
+from dpm.report.equations import Cited
 from dpm.report.maintext import MainText
 from dpm.report.markdown import demoted, document
 from dpm.report.pages import FigureEntry, Page, image, load_pages, load_text
@@ -49,6 +50,7 @@ class Report:
     main: MainText
     reading: str
     audit: str
+    index: Sequence[Cited]
     cover: Cover = field(default_factory=Cover)
 
     @classmethod
@@ -64,7 +66,7 @@ class Report:
         audit = load_text(texts / "audit.md", *given)
         shown = {entry.file: entry for page in pages for entry in page.figures if drawable(entry, found)}
         main = maintext.load(texts, maintext.Source(known, found, pages, rows, shown))
-        return cls(known, pages, found, rows, yours, main, reading, audit, cover or Cover())
+        return cls(known, pages, found, rows, yours, main, reading, audit, equations.index(), cover or Cover())
 
     def texts(self) -> dict[str, str]:
         """README.md of the results folder and of each page's own, and the index of equations, by path below it."""
@@ -93,7 +95,7 @@ class Report:
     def equations(self) -> str:
         base = os.path.relpath(equations.PACKAGE, ROOT / "results")
         written = "Written by `python experiments/report.py` from the docstrings in `src/dpm`."
-        return document("# Index of equations", written, INDEX, equations.section(equations.index(), base))
+        return document("# Index of equations", written, INDEX, equations.section(self.index, base))
 
     def page(self, page: Page) -> str:
         """One page by itself, with those of its figures whose data exist, for the folder that it lies in."""
@@ -126,7 +128,7 @@ class Report:
             appendices.audits(self.claims, self.audit),
             "# Index of equations",
             INDEX,
-            equations.section(equations.index()),
+            equations.section(self.index),
             appendices.provenance(self.results),
         )
 
