@@ -37,7 +37,7 @@ Array = np.ndarray[Any, Any]
 Arrays = Mapping[str, Array]
 P = ParamSpec("P")
 R = TypeVar("R")
-_settings: ContextVar[Mapping[str, Any]] = ContextVar("settings", default={})
+_serif: ContextVar[bool] = ContextVar("serif", default=False)
 
 
 def styled(draw: Callable[P, R]) -> Callable[P, R]:
@@ -45,7 +45,7 @@ def styled(draw: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(draw)
     def styled_draw(*args: P.args, **kwargs: P.kwargs) -> R:
-        with matplotlib.style.context(["default", STYLE, _settings.get()]):
+        with matplotlib.style.context(["default", STYLE, SERIF if _serif.get() else {}]):
             return draw(*args, **kwargs)
 
     return styled_draw
@@ -54,11 +54,11 @@ def styled(draw: Callable[P, R]) -> Callable[P, R]:
 @contextmanager
 def serif() -> Iterator[None]:
     """Figures that are drawn meanwhile have the letters of LaTeX."""
-    token = _settings.set(SERIF)
+    token = _serif.set(True)
     try:
         yield
     finally:
-        _settings.reset(token)
+        _serif.reset(token)
 
 
 @styled
@@ -83,8 +83,8 @@ def _png(figure: Figure) -> bytes:
     dpi, small = matplotlib.rcParams["savefig.dpi"], io.BytesIO()
     figure.set_dpi(dpi)
     canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    kept = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+    canvas.draw()  # type: ignore[no-untyped-call]
+    kept = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")  # type: ignore[no-untyped-call]
     grey = kept.convert("L")
     if ImageChops.difference(kept, grey.convert("RGB")).getbbox() is None:
         kept = grey

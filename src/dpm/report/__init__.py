@@ -18,7 +18,7 @@ from dpm.report.drawing import draw, drawable
 from dpm.report.equations import Cited
 from dpm.report.maintext import MainText
 from dpm.report.markdown import demoted, document
-from dpm.report.pages import FigureEntry, Page, image, load_pages, load_text
+from dpm.report.pages import Page, image, load_pages, load_text
 from dpm.report.placeholders import Key, used
 from dpm.report.rows import Row, check_claims, page_rows, summary_rows
 from dpm.report.yours import YourRuns
@@ -29,8 +29,8 @@ from dpm.study.results import YOURS, Results, group_of
 
 EQUATIONS = "EQUATIONS.md"
 EXPERIMENTS = (
-    "A section for each experiment, or for several that belong together. What stands in the text, in a figure's table or among "
-    "the verdicts is not listed once more at a section's end; the file README.md beside the records of an experiment has all of it."
+    "A section for each experiment, or for several that belong together. What stands in a text or among the verdicts is not "
+    "listed once more at the end of a section; the file README.md beside the records of an experiment has all of it."
 )
 INDEX = (
     "Which function is which equation, as the docstrings say. What is missing is a step of a derivation, or belongs to "
@@ -164,7 +164,9 @@ class Report:
         for name, content in figures.items():
             yield _write(self.results.root / name, content)
         images = {**figures, **self.images(animated=True)}
-        yield _write(out / "report.html", convert.html(self.document(animated=True), self.cover, images, self.main.bibliography))
+        yield _write(
+            out / "report.html", convert.html(self.document(animated=True), self.cover, images, self.main.bibliography)
+        )
         yield _write(out / "report.pdf", convert.pdf(self.document(), self.cover, figures, self.main.bibliography))
 
     def write_figures(self, folder: Path, form: str) -> Iterator[Path]:

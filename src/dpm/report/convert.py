@@ -14,6 +14,11 @@ CSS, TEMPLATE, FILTER = (PACKAGE / f"report.{suffix}" for suffix in ("css", "typ
 MISSING = "report.html and report.pdf need pandoc and typst: pip install pypandoc-binary typst (README.md is written)"
 LATEX_FIGURES = "report_figures"
 APPENDIX = "::: appendix\n:::"  # report.lua: what follows is numbered by letters
+CONTENTS = {
+    "typst": "#contents",
+    "latex": "\\tableofcontents",
+    "html": '<div id="contents"></div>',
+}  # by format, where they stand
 KINDS = {".png": "image/png", ".gif": "image/gif"}
 
 
@@ -36,6 +41,8 @@ def html(text: str, cover: Cover, files: Mapping[str, bytes], bibliography: Path
         style = f"--include-in-header={Path(folder) / 'style.html'}"
         options = ["--standalone", "--mathml", "--toc", "--toc-depth=2", style, f"--resource-path={folder}"]
         page = _pandoc(text, "html5", cover, options, bibliography)
+    if (contents := re.search(r'<nav id="TOC".*?</nav>\n', page, re.DOTALL)) and CONTENTS["html"] in page:
+        page = page.replace(contents[0], "").replace(CONTENTS["html"], contents[0])
     return re.sub(r'(<img[^>]*? src=")([^":]+)"', lambda match: f'{match[1]}{_data(match[2], files)}"', page).encode()
 
 

@@ -75,7 +75,9 @@ def _where(cited: Cited, base: str) -> str:
 
 def _order(cited: Cited) -> tuple[object, ...]:
     papers = list(BARE.values())
-    of_paper = (papers.index(cited.paper), "") if cited.paper in papers else (len(papers), cited.paper.split()[-1] + cited.paper)
+    of_paper = (
+        (papers.index(cited.paper), "") if cited.paper in papers else (len(papers), cited.paper.split()[-1] + cited.paper)
+    )
     return (*of_paper, list(KINDS.values()).index(cited.kind), _digits(cited.number), cited.file, cited.name)
 
 

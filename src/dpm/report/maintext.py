@@ -1,6 +1,6 @@
 """The main text of the report, which is there to be edited: Markdown in `conf/report/main`, a file for each section.
 
-    <nn>_<name>.md    a section; their order is that of the names. Remove a file and its section is gone, add one and it is there
+    <nn>_<name>.md    a section; their order is that of the names. Remove a file and its section is gone, add one and it is in
     references.bib    what the texts cite, as [@ho2020]
 
 Numbers stand in it as placeholders (`dpm.report.placeholders`), and so do these:
@@ -14,7 +14,7 @@ Numbers stand in it as placeholders (`dpm.report.placeholders`), and so do these
                                               a caption of one paragraph in the place of the one that its page gives it
     {{see ho_2020/cifar10_bound/terms}}       "Figure 3", a link to a figure of the main text
     {{page cifar10_bound}}                    a link to a page in the appendix, by the name of its file without its number
-    {{contents}}                              where the PDF has its contents
+    {{contents}}                              where the contents stand; without it HTML has them first, the PDF none
 
 A paragraph that needs an experiment without records is left out, as in the pages; so is a figure that cannot be drawn.
 """
@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dpm.errors import UserError
+from dpm.report import convert
 from dpm.report.markdown import document, naming, read_text, table
 from dpm.report.pages import FigureEntry, Page, image
 from dpm.report.placeholders import fill
@@ -38,7 +39,7 @@ ROWS = re.compile(r"\{\{rows\n(.*?)\n?\}\}", re.DOTALL)
 FIGURE = re.compile(r"^\{\{figure (\S+?)(?: (\d+%))?(?:\s+(.*?))?\}\}$", re.DOTALL | re.MULTILINE)
 SEE = re.compile(r"\{\{see (\S+)\}\}")
 PAGE = re.compile(r"\{\{page (\S+)\}\}")
-CONTENTS = "\n\n".join(f"```{{={to}}}\n{command}\n```" for to, command in (("typst", "#contents"), ("latex", "\\tableofcontents")))
+CONTENTS = "\n\n".join(f"```{{={to}}}\n{command}\n```" for to, command in convert.CONTENTS.items())
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,9 @@ def _placed(texts: Mapping[Path, str], source: Source) -> list[str]:
         for match in FIGURE.finditer(text):
             file = f"{match[1]}.png"
             if file not in known:
-                raise UserError(f"{path}: {{{{figure {match[1]}}}}}: no page has this figure; those that there are: results/*/*/*.png")
+                raise UserError(
+                    f"{path}: {{{{figure {match[1]}}}}}: no page has this figure; those that there are: results/*/*/*.png"
+                )
             if file in files:
                 raise UserError(f"{path}: {{{{figure {match[1]}}}}}: stands in the main text already")
             files.append(file)
@@ -102,7 +105,8 @@ def _placed(texts: Mapping[Path, str], source: Source) -> list[str]:
 
 def _expanded(text: str, source: Source, order: Mapping[str, int], shown: set[str]) -> str:
     def rows(match: re.Match[str]) -> str:
-        wanted = dict((line.split(": ", 1) + [""])[:2] for line in map(str.strip, match[1].splitlines()) if line)
+        lines = (line.strip().partition(": ") for line in match[1].splitlines())
+        wanted = {claim: name for claim, _, name in lines if claim}
         shown.update(wanted)
         return rows_of(wanted, source)
 
@@ -137,7 +141,9 @@ def rows_of(wanted: Mapping[str, str], source: Source) -> str:
     for claim in wanted:
         if claim not in found:
             raise UserError(f"{{{{rows ...}}}}: {claim} is no claim that a page shows")
-    cells = [(f"[{name or found[claim].label}](#{pages[claim].anchor})", *_cells(found[claim])) for claim, name in wanted.items()]
+    cells = [
+        (f"[{name or found[claim].label}](#{pages[claim].anchor})", *_cells(found[claim])) for claim, name in wanted.items()
+    ]
     return table(("number", "paper", "ours ± stderr (seeds × n)", "verdict"), cells, "lrrl")
 
 

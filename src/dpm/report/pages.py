@@ -258,4 +258,3 @@ def _check(what: str, entry: Any, needed: Mapping[str, Any], optional: Mapping[s
             raise UserError(f"{what}: {key} must be {KINDS.get(known[key], 'a run or several')}, not {value!r:.40}")
     if missing := [key for key in needed if key not in entry]:
         raise UserError(f"{what} lacks {', '.join(missing)}")
-

@@ -94,7 +94,9 @@ def appendix(content: Page, claims: Claims, results: Results, figures: str, prin
         f"# {content.title} {{#{content.anchor}}}",
         story(content, claims, results),
         f"The verdicts, {judged} in number, are [with the others](#verdicts)." if judged else "",
-        bullets(f"{'; '.join(labels) if len(labels) < 4 else f'{len(labels)} of them'}: {why}." for why, labels in reasons.items()),
+        bullets(
+            f"{'; '.join(labels) if len(labels) < 4 else f'{len(labels)} of them'}: {why}." for why, labels in reasons.items()
+        ),
         findings(content, claims, results, figures, printed),
         *(everything(folder, label, results, printed) for folder, label in folders.items()),
     )
