@@ -243,12 +243,14 @@ def test_html_is_one_file_whose_links_lead_somewhere(report: Report):
 def test_the_same_inputs_give_the_same_bytes(results: Path, tmp_path: Path):
     def write(name: str) -> dict[str, bytes]:
         copy = Path(shutil.copytree(results, tmp_path / name / "results"))
-        written = Report.load(copy, CLAIMS, TEXTS).write(tmp_path / name)
+        report = Report.load(copy, CLAIMS, TEXTS)
+        written = [*report.write(tmp_path / name), *report.write_latex(tmp_path / name)]
         return {str(path.relative_to(tmp_path / name)): path.read_bytes() for path in written}
 
     first, second = write("one"), write("two")
     assert first == second
-    assert {"report.html", "report.pdf", "results/README.md", f"results/{ROLL}/figure_1.png"} <= set(first)
+    shown = {"report.html", "report.pdf", "report.tex", "results/README.md", "results/EQUATIONS.md"}
+    assert shown | {f"results/{ROLL}/figure_1.png", f"report_figures/{ROLL}/figure_1.pdf"} <= set(first)
     assert str(tmp_path).encode() not in first["report.html"]
 
 
@@ -477,16 +479,30 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.slow
 def test_entrypoint_prints_the_table_and_the_paths(tmp_path: Path):
-    done = run(f"results={tmp_path}", f"out={tmp_path / 'out'}")
+    out = tmp_path / "out"
+    done = run(
+        f"results={tmp_path}", f"out={out}", 'author=A "B." O\'C, D', "title=One: two, three", "date=2027-05-01", "latex=true"
+    )
     assert (done.returncode, done.stderr) == (0, "")
     assert "2.35 bits" in done.stdout
-    assert done.stdout.splitlines()[-2:] == [str(tmp_path / "out" / "report.html"), str(tmp_path / "out" / "report.pdf")]
+    assert done.stdout.splitlines()[-3:] == [str(out / f"report.{suffix}") for suffix in ("html", "pdf", "tex")]
+    page = (out / "report.html").read_text()
+    for said in ("A “B.” O’C, D", "One: two, three", "2027-05-01"):
+        assert said.translate(str.maketrans("“”’", '""\'')) in page.replace("&quot;", '"').replace("&#39;", "'"), said
 
 
-def test_entrypoint_fails_with_one_line():
-    done = run("+typo=1")
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("+typo=1", "unknown configuration key 'typo'"),
+        ("figures=png", "figures=png: either pdf or svg"),
+        ("latex=maybe", "latex=maybe: either true or false"),
+    ],
+)
+def test_entrypoint_fails_with_one_line(argument: str, message: str):
+    done = run(argument)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("error: unknown configuration key 'typo'")
+    assert done.stderr.startswith(f"error: {message}")
     assert len(done.stderr.splitlines()) == 1
 
 

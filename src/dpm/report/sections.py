@@ -90,10 +90,11 @@ def appendix(content: Page, claims: Claims, results: Results, figures: str, prin
         if row.verdict and row.verdict.reason:
             reasons.setdefault(f"**{row.verdict.word}**: {row.verdict.reason}", []).append(f"{row.label} ({row.experiment})")
     judged = sum(row.verdict is not None for row in rows)
+    verdicts = "Its verdict stands" if judged == 1 else f"Its {judged} verdicts stand"
     return document(
         f"# {content.title} {{#{content.anchor}}}",
         story(content, claims, results),
-        f"The verdicts, {judged} in number, are [with the others](#verdicts)." if judged else "",
+        f"{verdicts} [with the others](#verdicts)." if judged else "",
         bullets(
             f"{'; '.join(labels) if len(labels) < 4 else f'{len(labels)} of them'}: {why}." for why, labels in reasons.items()
         ),
