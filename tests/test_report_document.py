@@ -124,6 +124,17 @@ def test_a_figure_may_have_a_width_and_a_caption_of_its_own(texts: Path):
     assert "![Mine, in two lines.](ho_2020/cifar10_bound/terms.png){#figure-ho_2020-cifar10_bound-terms width=60%}" in text
 
 
+def test_a_link_leads_to_a_figure_wherever_it_stands(texts: Path, tmp_path: Path):
+    (texts / "main" / "99_mine.md").write_text(
+        "{{see ho_2020/cifar10_bound/rate_distortion}}, {{see ho_2020/cifar10_bound/terms}}."
+    )
+    text = str(Report.load(RESULTS, CLAIMS, texts).main)
+    placed, apart = "(#figure-ho_2020-cifar10_bound-rate_distortion)", "(#figure-ho_2020-cifar10_bound-terms)"
+    assert re.search(rf"\[Figure \d+\]{re.escape(placed)}, \[a figure of the appendix\]{re.escape(apart)}\.", text)
+    (tmp_path / "empty").mkdir()
+    assert "a figure that is not drawn yet, a figure" in str(Report.load(tmp_path / "empty", CLAIMS, texts).main)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

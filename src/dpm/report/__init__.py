@@ -83,7 +83,8 @@ class Report:
         return document(
             "# Results",
             "Written by `python experiments/report.py` from the records in this folder, the claims in `conf/claims` and "
-            "the texts in `conf/report`; changes by hand are lost.",
+            "the texts in `conf/report`; changes by hand are lost. Which function is which equation of the papers: "
+            f"[{EQUATIONS}]({EQUATIONS}).",
             sections.summary(self.pages, self.rows, link),
             self.reading,
             "## Not measured",

@@ -12,7 +12,7 @@ Numbers stand in it as placeholders (`dpm.report.placeholders`), and so do these
     {{figure ho_2020/cifar10_bound/terms}}    on a line of its own: a figure of a page, by its file below results/ without .png.
                                               It stands here and not in the appendix. A width may follow the path, as 80%, and
                                               a caption of one paragraph in the place of the one that its page gives it
-    {{see ho_2020/cifar10_bound/terms}}       "Figure 3", a link to a figure of the main text
+    {{see ho_2020/cifar10_bound/terms}}       "Figure 3", a link to a figure, best one of the main text
     {{page cifar10_bound}}                    a link to a page in the appendix, by the name of its file without its number
     {{contents}}                              where the contents stand; without it HTML has them first, the PDF none
 
@@ -118,8 +118,10 @@ def _expanded(text: str, source: Source, order: Mapping[str, int], shown: set[st
         file = f"{match[1]}.png"
         if file in order:
             return f"[Figure {order[file]}](#{FigureEntry.anchor_of(file)})"
+        if file in source.drawable:
+            return f"[a figure of the appendix](#{FigureEntry.anchor_of(file)})"
         if any(file == entry.file for page in source.pages for entry in page.figures):
-            return "a figure of the appendix"
+            return "a figure that is not drawn yet"
         raise UserError(f"{{{{see {match[1]}}}}}: no page has this figure")
 
     def page(match: re.Match[str]) -> str:

@@ -120,7 +120,7 @@ def findings(content: Page, claims: Claims, results: Results, figures: str, prin
     return document(
         "## What the numbers say" if text else "",
         text,
-        "## Figures" if figures else "",
+        "## Figures" if figures and printed is None else "",  # in the report they float to where there is room
         figures,
         *sweeps(content, claims, results, printed),
     )
