@@ -5,6 +5,7 @@
 #                    build, about 3 GB more to download; the address of PyTorch's own index of CPU builds avoids that.
 #   RESULTS          where `make reproduce` writes what it measures; default: results/yours, which git ignores.
 #                    `make reproduce RESULTS=results` refreshes the records that the project ships.
+#   AUTHOR, TITLE, DATE   what stands above the report; default: those of conf/report.yaml
 
 PYTHON ?= $(shell python3.11 --version >/dev/null 2>&1 && echo python3.11 || echo python3)
 TORCH_INDEX_URL ?=
@@ -28,6 +29,14 @@ PARTS := swiss_roll binary_heartbeat swiss_roll_quasi_newton dead_leaves texture
 $(PARTS): .venv/.stamp  # of `make reproduce`
 	@$(BIN)/python -m dpm reproduce $@ --results $(RESULTS)
 
+WORDS = $(if $(TITLE),"title=$$TITLE") $(if $(AUTHOR),"author=$$AUTHOR") $(if $(DATE),"date=$$DATE")
+export TITLE AUTHOR DATE
+report: .venv/.stamp  ## report.html and report.pdf from the records; AUTHOR="..." TITLE="..." DATE="..." stand above it
+	@$(BIN)/python experiments/report.py $(WORDS)
+
+report-tex: .venv/.stamp  ## the same and report.tex for LaTeX, with its figures as PDF in report_figures
+	@$(BIN)/python experiments/report.py latex=true $(WORDS)
+
 test: .venv/.stamp  ## lint, types and the tests that are not slow
 	@$(BIN)/python -m dpm test
 
@@ -35,7 +44,7 @@ test-all: .venv/.stamp  ## every test, slow ones included
 	@$(BIN)/python -m dpm test-all
 
 clean:  ## remove runs and reports; results/ and .venv stay
-	rm -rf outputs report.html report.pdf
+	rm -rf outputs report.html report.pdf report.tex report_figures figures
 
 lock:  ## bring requirements.lock to the newest versions that pyproject.toml allows (for developers)
 	$(require_python)
@@ -57,4 +66,4 @@ lock:  ## bring requirements.lock to the newest versions that pyproject.toml all
 	@$(BIN)/python $(PIP_INSTALL) --no-deps --no-build-isolation -e .
 	@touch $@
 
-.PHONY: help reproduce $(PARTS) test test-all clean lock
+.PHONY: help reproduce $(PARTS) report report-tex test test-all clean lock

@@ -15,7 +15,7 @@ import yaml
 from fake_results import MLP, ROLL, TABLE
 
 from dpm.errors import UserError
-from dpm.report import Report, appendices, convert, sections
+from dpm.report import Report, convert, sections
 from dpm.report.drawing import draw
 from dpm.report.markdown import document, limit, measured, plain, setting, signed, table
 from dpm.report.pages import TEXTS as OTHERS
@@ -130,12 +130,15 @@ def test_sweep_tables_are_sorted_by_their_settings(report: Report):
     ]
 
 
-def test_every_claim_is_in_the_registry_once(report: Report):
-    text = appendices.registry(report.claims, report.rows)
+def test_every_claim_is_in_the_table_of_all_claims_once(report: Report):
+    """By the label of its page where a page shows it, else by its id."""
+    text = report.appendix().split("{#verdicts}")[1].split("# Experiments")[0].split("Where a number was read")[1]
+    labels = {claim: label for page in report.pages for claim, label in page.claims.items()}
+    judged = {row.claim.id for row in report.rows if row.verdict}
     for claim in report.claims:
-        assert text.count(f"`{claim.split('/', 1)[1]}`") == len(
-            [c for c in report.claims if c.endswith(claim.split("/", 1)[1])]
-        )
+        name = f"[{labels[claim]}](#" if claim in judged else f"`{claim.split('/', 1)[1]}`"
+        of_others = [c for c in report.claims if c not in judged and f"`{c.split('/', 1)[1]}`" == name]
+        assert text.count(name) == max(1, len(of_others)), claim
     assert "**holds** (audit)" in text
 
 
@@ -193,7 +196,7 @@ def test_a_page_names_the_training_that_recreates_weights_that_are_not_shipped(f
 
 
 def test_provenance_names_every_record_with_its_commit_and_hashes(report: Report):
-    text = appendices.provenance(report.results)
+    text = report.appendix().split("# Budget and provenance")[1]
     for run in report.results.runs:
         (row,) = (line for line in text.splitlines() if line.startswith(f"| `{run.name}` "))
         for value in (run.record.provenance["commit"], run.record.provenance["weights_sha256"]):
@@ -202,7 +205,7 @@ def test_provenance_names_every_record_with_its_commit_and_hashes(report: Report
 
 
 def test_audit_tells_the_three_stories_and_every_identity_once(report: Report):
-    text = appendices.audits(report.claims, "Introduction.")
+    text = report.appendix().split("# Audit")[1].split("# Index of equations")[0]
     assert "4.2036 ± 0.067 bits/dim" in text
     words = [identity.word for identity in audit.identities(report.claims)]
     assert {word: text.count(f"| **{word}**") for word in set(words)} == {word: words.count(word) for word in set(words)}
@@ -228,7 +231,8 @@ def test_without_records_everything_is_pending(tmp_path: Path):
 
 
 def test_html_is_one_file_whose_links_lead_somewhere(report: Report):
-    html = convert.html(report.document(lambda page: ()), report.title, {}).decode()
+    without = re.sub(r"!\[.*?\]\(.*?\)\{#(.*?)( .*?)?\}", r"[]{#\1}", report.document())  # figures stay as what links lead to
+    html = convert.html(without, report.cover, {}, report.main.bibliography).decode()
     assert not re.findall(r'(?:src|href)="(?!#|data:)[^"]*"', html)
     targets, anchors = set(re.findall(r'href="#([^"]+)"', html)), set(re.findall(r'id="([^"]+)"', html))
     assert targets <= anchors
@@ -239,12 +243,14 @@ def test_html_is_one_file_whose_links_lead_somewhere(report: Report):
 def test_the_same_inputs_give_the_same_bytes(results: Path, tmp_path: Path):
     def write(name: str) -> dict[str, bytes]:
         copy = Path(shutil.copytree(results, tmp_path / name / "results"))
-        written = Report.load(copy, CLAIMS, TEXTS).write(tmp_path / name)
+        report = Report.load(copy, CLAIMS, TEXTS)
+        written = [*report.write(tmp_path / name), *report.write_latex(tmp_path / name)]
         return {str(path.relative_to(tmp_path / name)): path.read_bytes() for path in written}
 
     first, second = write("one"), write("two")
     assert first == second
-    assert {"report.html", "report.pdf", "results/README.md", f"results/{ROLL}/figure_1.png"} <= set(first)
+    shown = {"report.html", "report.pdf", "report.tex", "results/README.md", "results/EQUATIONS.md"}
+    assert shown | {f"results/{ROLL}/figure_1.png", f"report_figures/{ROLL}/figure_1.pdf"} <= set(first)
     assert str(tmp_path).encode() not in first["report.html"]
 
 
@@ -412,7 +418,7 @@ def test_a_page_is_what_its_file_says(tmp_path: Path):
 
 def test_every_file_beside_the_pages_is_read(texts: Path, tmp_path: Path):
     (texts / "mistake.md").write_text("text")
-    with pytest.raises(UserError, match=r"mistake.md: a page is named <nn>_<name>.md, and the other texts are summary.md"):
+    with pytest.raises(UserError, match=r"mistake.md: a page is named <nn>_<name>.md, and the other texts are reading.md"):
         load_pages(texts, load_claims(CLAIMS))
     (texts / "mistake.md").unlink()
     for name in OTHERS:
@@ -479,16 +485,30 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.slow
 def test_entrypoint_prints_the_table_and_the_paths(tmp_path: Path):
-    done = run(f"results={tmp_path}", f"out={tmp_path / 'out'}")
+    out = tmp_path / "out"
+    done = run(
+        f"results={tmp_path}", f"out={out}", 'author=A "B." O\'C, D', "title=One: two, three", "date=2027-05-01", "latex=true"
+    )
     assert (done.returncode, done.stderr) == (0, "")
     assert "2.35 bits" in done.stdout
-    assert done.stdout.splitlines()[-2:] == [str(tmp_path / "out" / "report.html"), str(tmp_path / "out" / "report.pdf")]
+    assert done.stdout.splitlines()[-3:] == [str(out / f"report.{suffix}") for suffix in ("html", "pdf", "tex")]
+    page = (out / "report.html").read_text()
+    for said in ("A “B.” O’C, D", "One: two, three", "2027-05-01"):
+        assert said.translate(str.maketrans("“”’", '""\'')) in page.replace("&quot;", '"').replace("&#39;", "'"), said
 
 
-def test_entrypoint_fails_with_one_line():
-    done = run("+typo=1")
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("+typo=1", "unknown configuration key 'typo'"),
+        ("figures=png", "figures=png: either pdf or svg"),
+        ("latex=maybe", "latex=maybe: either true or false"),
+    ],
+)
+def test_entrypoint_fails_with_one_line(argument: str, message: str):
+    done = run(argument)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("error: unknown configuration key 'typo'")
+    assert done.stderr.startswith(f"error: {message}")
     assert len(done.stderr.splitlines()) == 1
 
 

@@ -44,7 +44,7 @@ def shipped(tmp_path: Path) -> Path:
 
 
 def html(root: Path) -> str:
-    return Report.load(root, CONF / "claims", CONF / "report").document(lambda page: page.figures)
+    return Report.load(root, CONF / "claims", CONF / "report").document()
 
 
 # --- where they lie ---------------------------------------------------------------------------------------------------

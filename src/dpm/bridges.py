@@ -59,7 +59,7 @@ class GaussianBridges:
         return self.C + self.C.T + self.sigma**2 * np.eye(len(self.C))
 
     def projected(self) -> "GaussianBridges":
-        """Bridges between the ends of the Markovian projection, C = S_0 Phi^T with Phi' = A Phi: one round of IMF (eq. 8)."""
+        """Bridges between the projection's ends, C = S_0 Phi^T with Phi' = A Phi: a round of IMF (Shi et al. 2023, eq. 8)."""
         d = len(self.C)
         flow = solve_ivp(
             lambda t, y: (self.drift(t) @ y.reshape(d, d)).ravel(), (0, 1), np.eye(d).ravel(), rtol=1e-10, atol=1e-12

@@ -147,7 +147,7 @@ class RunnerBridge(Path):
 
 
 def rectified(std: float = 0.0) -> Path:
-    """Straight lines (Liu et al. 2023), blurred by `std` at all times (Tong et al. 2024, eq. 14)."""
+    """Straight lines (Liu et al. 2023), blurred by `std` at all times (Tong et al. 2023, eq. 14)."""
     return Path(Rectified(), ConstantNoise(std))
 
 

@@ -65,7 +65,7 @@ class AuditOfTable:
     The `covariance` of a coordinate under the coupling of mini-batches of B points is measured on `batches` of them. Bridges
     between ends with this covariance have linear drifts, whose samples by 20 steps of Euler and Maruyama's are Gaussian with
     variances by recursion. The fitted divergence of n such samples has a closed expectation. By `formula`: with
-    the flow target of the paper's eq. 8, and with that of the released runner (`dpm.paths.RunnerBridge`).
+    the flow target of Tong et al. 2023, eq. 8, and with that of the released runner (`dpm.paths.RunnerBridge`).
     """
 
     def __init__(

@@ -107,7 +107,7 @@ class EnumeratedChain(Chain):
 
 
 def bounds(chain: Chain, t: int) -> tuple[float, float]:
-    """(lower, upper), eq. 24, in nats."""
+    """(lower, upper) in nats (2015, eq. 24)."""
     upper = chain.step(t)
     return upper + chain.noise(t - 1) - chain.noise(t), upper
 

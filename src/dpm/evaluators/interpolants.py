@@ -1,7 +1,7 @@
 """Stochastic interpolants in one dimension: equal marginals whatever the noise, and what an error of the drift does to them.
 
-Albergo, Boffi, Vanden-Eijnden 2023, arXiv 2303.08797. With the drift b + eps s and g^2 = 2 eps all processes have the marginals
-of the interpolant (eq. 2.33); eps = 0 is the flow.
+With the drift b + eps s and g^2 = 2 eps all processes have the marginals of the interpolant (Albergo et al. 2023,
+arXiv 2303.08797, eq. 2.33); eps = 0 is the flow.
 """
 
 import copy
@@ -114,8 +114,9 @@ def divergences(
 ) -> list[Measurement]:
     """`drift_error` E int |drift - b|^2 dt; for each eps `marginal_divergence`, KL(rho || rho-hat) at the end of `span`.
 
-    And `bound_ratio`, that over its bound, E int |drift - b|^2 dt / 4 eps (eq. 2.43). rho-hat starts as rho and has the drift
-    drift + eps score, g^2 = 2 eps; by the Fokker-Planck equation, and for eps = 0, where there is no bound, along the flow.
+    And `bound_ratio`, that over its bound, E int |drift - b|^2 dt / 4 eps (Albergo et al. 2023, eq. 2.43). rho-hat starts as
+    rho and has the drift drift + eps score, g^2 = 2 eps; by the Fokker-Planck equation, and for eps = 0, where there is no
+    bound, along the flow.
     """
     x = torch.from_numpy(cells(LIMIT, points))[:, None]
     h, rho = float(x[1] - x[0]), exact.log_density(x, at(x, span[1]))

@@ -7,13 +7,16 @@ import functools
 import io
 import logging
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import matplotlib.style
 import numpy as np
 from matplotlib.animation import FuncAnimation, PillowWriter
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image, ImageChops
 
@@ -21,6 +24,12 @@ from dpm.errors import UserError
 from dpm.stored import read_arrays
 
 STYLE = Path(__file__).parents[1] / "dpm.mplstyle"
+SERIF = {  # of pictures for LaTeX, whose own font this is; what it lacks comes from the next one
+    "font.family": ["cmr10", "DejaVu Serif"],
+    "mathtext.fontset": "cm",
+    "axes.formatter.use_mathtext": True,
+    "svg.hashsalt": "dpm",
+}
 FEW_COLOURS = 8192  # of a picture of lines and text, with all mixtures at their edges; photographs have more
 WIDTH = 6.3  # inches: the text width of the report, so that letters come out at the size that the style says
 
@@ -31,6 +40,7 @@ Array = np.ndarray[Any, Any]
 Arrays = Mapping[str, Array]
 P = ParamSpec("P")
 R = TypeVar("R")
+_serif: ContextVar[bool] = ContextVar("serif", default=False)
 
 
 def styled(draw: Callable[P, R]) -> Callable[P, R]:
@@ -38,7 +48,7 @@ def styled(draw: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(draw)
     def styled_draw(*args: P.args, **kwargs: P.kwargs) -> R:
-        with matplotlib.style.context(["default", STYLE]):
+        with matplotlib.style.context(["default", STYLE, SERIF if _serif.get() else {}]):
             return draw(*args, **kwargs)
 
     return styled_draw
@@ -50,10 +60,28 @@ def told_apart(index: int) -> dict[str, Any]:
     return {"color": f"C{index}", "linestyle": dashes, "marker": marker, "markersize": 3.5}
 
 
+@contextmanager
+def serif() -> Iterator[None]:
+    """Figures that are drawn meanwhile have the letters of LaTeX."""
+    token = _serif.set(True)
+    try:
+        yield
+    finally:
+        _serif.reset(token)
+
+
 @styled
-def render(drawn: Figure | FuncAnimation) -> bytes:
-    """PNG of a figure, GIF of an animation: the same bytes for the same drawing, without date or version."""
-    return _gif(drawn) if isinstance(drawn, FuncAnimation) else _png(drawn)
+def render(drawn: Figure | FuncAnimation, format: str = "png") -> bytes:
+    """PNG, PDF or SVG of a figure, GIF of an animation: the same bytes for the same drawing, without date or version."""
+    if isinstance(drawn, FuncAnimation):
+        return _gif(drawn)
+    return _png(drawn) if format == "png" else _vectors(drawn, format)
+
+
+def _vectors(figure: Figure, format: str) -> bytes:
+    written, undated = io.BytesIO(), {"pdf": "CreationDate", "svg": "Date"}[format]
+    figure.savefig(written, format=format, metadata={undated: None, "Creator": None})
+    return written.getvalue()
 
 
 def _png(figure: Figure) -> bytes:
@@ -61,16 +89,17 @@ def _png(figure: Figure) -> bytes:
 
     Lines, points and text have a few colours and their mixtures with the background: a third of the bytes, and nothing to see.
     """
-    drawn, small = io.BytesIO(), io.BytesIO()
-    figure.savefig(drawn, format="png", metadata={"Software": None})
-    with Image.open(drawn) as image:
-        kept = image.convert("RGB")
-        grey = kept.convert("L")
-        if ImageChops.difference(kept, grey.convert("RGB")).getbbox() is None:
-            kept = grey
-        elif kept.getcolors(FEW_COLOURS) is not None:
-            kept = kept.quantize(256, dither=Image.Dither.NONE)
-        kept.save(small, format="png", optimize=True, dpi=image.info["dpi"])
+    dpi, small = matplotlib.rcParams["savefig.dpi"], io.BytesIO()
+    figure.set_dpi(dpi)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()  # type: ignore[no-untyped-call]
+    kept = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")  # type: ignore[no-untyped-call]
+    grey = kept.convert("L")
+    if ImageChops.difference(kept, grey.convert("RGB")).getbbox() is None:
+        kept = grey
+    elif kept.getcolors(FEW_COLOURS) is not None:
+        kept = kept.quantize(256, dither=Image.Dither.NONE)
+    kept.save(small, format="png", optimize=True, dpi=(dpi, dpi))
     return small.getvalue()
 
 

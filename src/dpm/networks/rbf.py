@@ -99,8 +99,9 @@ class OrthonormalRBF(NormalizedRBF):
 
 
 def scales_of_eq_65(schedule: BetaSchedule, dimensions: int) -> Tensor:
-    """(T, 2 d): beta_t^-1/2 for the mean, 1 for the variance, since z of eq. 65, mu = x (1 - Sigma) + Sigma z with Sigma near
-    beta_t, moves the mean as much as beta_t^1/2 z does of the release's form, mu = (1 - beta_t)^1/2 x + beta_t^1/2 z.
+    """(T, 2 d): beta_t^-1/2 for the mean, 1 for the variance, since z of 2015, eq. 65, mu = x (1 - Sigma) + Sigma z with
+    Sigma near beta_t, moves the mean as much as beta_t^1/2 z does of the release's form, mu = (1 - beta_t)^1/2 x +
+    beta_t^1/2 z.
     """
     z = schedule.betas.detach().rsqrt()[:, None].expand(-1, dimensions)
     return torch.cat([z, torch.ones_like(z)], 1)

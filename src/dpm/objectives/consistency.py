@@ -21,7 +21,7 @@ class Neighbour(Protocol):
 
 
 class SameNoise:
-    """Training: alpha_s x_0 + sigma_s eps with the eps of x_t (eq. 10). No score is needed."""
+    """Training: alpha_s x_0 + sigma_s eps with the eps of x_t (Song et al. 2023, eq. 10). No score is needed."""
 
     def __call__(self, q: GaussianDiffusion, x_0: Tensor, x_t: Tensor, t: Tensor, s: Tensor) -> Tensor:
         (alpha_t, sigma_t), (alpha_s, sigma_s) = ((per_example(c, x_t) for c in q.schedule(time)) for time in (t, s))
@@ -29,7 +29,7 @@ class SameNoise:
 
 
 class OneStep(nn.Module):
-    """Distillation: where one step of a solver takes x_t in the probability flow of a teacher (eq. 6)."""
+    """Distillation: where one step of a solver takes x_t in the flow of a teacher (Song et al. 2023, eq. 6)."""
 
     def __init__(self, teacher: GaussianReverse, step: Callable[[Field, Tensor, Tensor, Tensor], Tensor]) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ class Consistency:
     """Mean over coordinates of |f(x_t, t) - f(x_s, s)|^2 with f = x_0-hat and s, t neighbours of `times`, shape (B,).
 
     `times` increase from the start, where f(x, start) = x holds by the prediction. The second f is a target without a gradient,
-    of the same weights (Song, Dhariwal 2023). `neighbour` makes it distillation (eq. 7) or training (eq. 10).
+    of the same weights (Song, Dhariwal 2023). `neighbour` makes it distillation or training (Song et al. 2023, eqs. 7 and 10).
     """
 
     wraps = "neighbour"

@@ -1,4 +1,4 @@
-"""L_simple: the unweighted regression of the network's target (2020, eq. 14)."""
+"""L_simple: the unweighted regression of the network's target (2020, algorithm 1 and eq. 14)."""
 
 from torch import Tensor
 

@@ -31,13 +31,15 @@ def flow(data: GaussianMixture) -> Field:
 def distilled(
     data: GaussianMixture, times: Sequence[float], solver: Callable[[Field, Tensor, Iterable[float]], Iterator[Tensor]]
 ) -> tuple[Tensor, Tensor]:
-    """x and f(x), (n, 1), at the last of increasing `times`, where distillation by this solver tends to (eq. 7)."""
+    """x and f(x), (n, 1), at the last of increasing `times`, where distillation by it tends to (Song et al. 2023, eq. 7)."""
     x = places(data, times[-1])
     return x, deque(solver(flow(data), x, reversed(times)), maxlen=1).pop()
 
 
 def trained(data: GaussianMixture, times: Sequence[float]) -> tuple[Tensor, Tensor]:
-    """x and f(x), (n, 1), at the last of increasing `times`: f_t(x) = E[f_s(x_0 + s z) | x_0 + t z = x] minimises eq. 10.
+    """x and f(x), (n, 1), at the last of increasing `times`: the minimum of training (Song et al. 2023, eq. 10).
+
+    f_t(x) = E[f_s(x_0 + s z) | x_0 + t z = x].
 
     Given x_t and its component, x_s is Gaussian: Gauss and Hermite's rule, and cubic splines between the points.
     """

@@ -1,6 +1,6 @@
 """Stochastic interpolants between two Gaussian mixtures, independent of each other: density, drift and score in closed form.
 
-x_t = a_t x_0 + b_t x_1 + c_t z (Albergo, Boffi, Vanden-Eijnden 2023, arXiv 2303.08797, eq. 2.1) is Gaussian given the
+x_t = a_t x_0 + b_t x_1 + c_t z (Albergo et al. 2023, arXiv 2303.08797, eq. 2.1) is Gaussian given the
 components j of x_0 and k of x_1, and so is its velocity: a mixture again, of one component for each pair.
 """
 
@@ -33,12 +33,12 @@ class InterpolatedMixtures:
         return self.given(x, t).log_joint.logsumexp(1)
 
     def score(self, x: Tensor, t: Tensor) -> Tensor:
-        """grad log rho_t(x), like x; -E[z | x_t] / c_t where c_t > 0 (eq. 2.14)."""
+        """grad log rho_t(x), like x; -E[z | x_t] / c_t where c_t > 0 (Albergo et al. 2023, eq. 2.14)."""
         each = self.given(x, t)
         return (each.log_joint.softmax(1)[..., None] * each.score).sum(1)
 
     def drift(self, x: Tensor, t: Tensor) -> Tensor:
-        """b(x, t) = E[a' x_0 + b' x_1 + c' z | x_t = x], like x (eq. 2.10)."""
+        """b(x, t) = E[a' x_0 + b' x_1 + c' z | x_t = x], like x (Albergo et al. 2023, eq. 2.10)."""
         each = self.given(x, t)
         return (each.log_joint.softmax(1)[..., None] * each.velocity).sum(1)
 

@@ -61,7 +61,7 @@ class ForwardPerturbation(Prediction):
 
 
 class ScaledForwardPerturbation(Prediction):
-    """mu = alpha_{t|s} x_t + sigma_{t|s} z: the release's form of eq. 65, where z has the scale of the noise at every t."""
+    """mu = alpha_{t|s} x_t + sigma_{t|s} z: the release's form of 2015, eq. 65, where z has the scale of the noise."""
 
     def mean(self, q: GaussianDiffusion, output: Tensor, x_t: Tensor, t: Tensor, step: Step, variance: Tensor) -> Tensor:
         return per_example(step.alpha, x_t) * x_t + per_example(step.variance.sqrt(), x_t) * output

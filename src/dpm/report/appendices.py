@@ -1,9 +1,10 @@
-"""The chapters behind the pages: the audit of the papers' own numbers, the registry of claims, budget and provenance."""
+"""The chapters of the appendix beside the pages: all claims with their verdicts, the audit of the papers' own numbers,
+budget and provenance."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 
-from dpm.report.markdown import code, document, measured, plain, table, thousands, wide
+from dpm.report.markdown import UNLISTED, code, document, measured, plain, table, thousands, wide
 from dpm.report.rows import Row, paper
 from dpm.report.sections import PAPERS, Claims
 from dpm.study import audit
@@ -34,14 +35,18 @@ def audits(claims: Claims, introduction: str) -> str:
     )
 
 
-def registry(claims: Claims, rows: Sequence[Row]) -> str:
-    """Every number of both papers by its source: results as a table, settings in a paragraph per source."""
-    parts = ["# All claims", "Where a number was read: " + "; ".join(map(": ".join, TAGS.items())) + "."]
-    words = _words(claims, rows)
+def registry(claims: Claims, judged: Sequence[Row], anchors: Mapping[str, str], above: Collection[Row]) -> str:
+    """Every number of the papers by its source: results with what was measured and the verdict, settings in a paragraph each.
+
+    judged: the rows with a verdict, several for a claim that several experiments answer; anchors: of the page of a claim;
+    above: the rows whose numbers stand in a table of the main text, and not once more here.
+    """
+    parts = ["Where a number was read: " + "; ".join(map(": ".join, TAGS.items())) + "."]
+    words = _words(claims)
     for name, title in PAPERS.items():
         own = [claim for claim in claims.values() if claim.id.startswith(f"{name}/")]
-        results = [claim for claim in own if not claim.setting]
-        parts += [f"## {title}", _results(results, words), _settings(own)]
+        results = [line for claim in own if not claim.setting for line in _lines(claim, judged, anchors, above, words)]
+        parts += [f"## {title} {UNLISTED}", _by_source(results), _settings(own)]
     return document(*parts)
 
 
@@ -84,8 +89,8 @@ def _outcome(identity: audit.Identity) -> str:
     return f"**{identity.word}**" + (f": {plain(identity.conclusion)}" if identity.holds and identity.conclusion else "")
 
 
-def _words(claims: Claims, rows: Sequence[Row]) -> dict[str, str]:
-    """The last column of the registry: our verdict, or what the audit says to a number that was itself derived."""
+def _words(claims: Claims) -> dict[str, str]:
+    """The last column of the registry without a measurement: what kind of number it is, or what the audit says to it."""
     audited = {(i.expected, i.source): i for i in audit.identities(claims) if i.relation is audit.EQUALS}
     words = {}
     for claim in claims.values():
@@ -93,22 +98,36 @@ def _words(claims: Claims, rows: Sequence[Row]) -> dict[str, str]:
         words[claim.id] = SAID.get(claim.kind) or (f"needs {claim.needs}" if claim.needs else "**pending**")
         if claim.tag == "D" and identity is not None:
             words[claim.id] = f"{_outcome(identity)} (audit)"
-    return words | {row.claim.id: row.cells[-1] for row in rows}
+    return words
 
 
-def _results(claims: Sequence[Claim], words: Mapping[str, str]) -> str:
-    """Claims by source, which is named in the first row of its group."""
+def _lines(
+    claim: Claim, judged: Sequence[Row], anchors: Mapping[str, str], above: Collection[Row], words: Mapping[str, str]
+) -> Iterator[tuple[str, ...]]:
+    """source, number, paper, ours, ceiling, oracle, verdict: a line for each experiment that answers the claim."""
+    rows = [row for row in judged if row.claim.id == claim.id]
+    if not rows:
+        yield _source(claim), code(_tail(claim)), paper(claim), "", "", "", words[claim.id]
+    for index, row in enumerate(rows):
+        name = f"[{row.label}](#{anchors[claim.id]})" if index == 0 else f"the same, {row.experiment}"
+        printed, ours, ceiling, oracle, judgement = row.cells
+        values = ("main text", "", "") if row in above else (ours, ceiling, oracle)
+        yield _source(claim), name, "" if index else printed, *values, judgement
+
+
+def _by_source(lines: Iterable[tuple[str, ...]]) -> str:
+    """The source is named in the first line of its group."""
+    header = ("source", "number", "paper", "ours ± stderr (seeds × n)", "ceiling", "oracle", "verdict")
     rows = []
-    for source, group in groupby(claims, _source):
-        for index, claim in enumerate(group):
-            rows.append(("" if index else source, code(_tail(claim)), paper(claim), words[claim.id]))
-    return wide((36, 34, 16, 14), table(("source", "claim", "paper", "verdict"), rows, "llrl"))
+    for source, group in groupby(lines, lambda line: line[0]):
+        rows += [("" if index else source, *line[1:]) for index, line in enumerate(group)]
+    return wide((17, 24, 13, 17, 7, 7, 15), table(header, rows, "llrrrrl"))
 
 
 def _settings(claims: Sequence[Claim]) -> str:
     groups = groupby((claim for claim in claims if claim.setting), _source)
-    rows = ((source, "; ".join(f"{code(_tail(claim))} {paper(claim)}" for claim in group)) for source, group in groups)
-    return wide((25, 75), table(("source", "settings"), rows, "ll"))
+    cells = [(source, "; ".join(f"{code(_tail(claim))} {paper(claim)}" for claim in group)) for source, group in groups]
+    return wide((25, 75), table(("source", "settings"), cells, "ll")) if cells else ""
 
 
 def _source(claim: Claim) -> str:

@@ -1,12 +1,13 @@
 """The figures of a page: each is drawn from files in the results folder, and left out while they do not exist."""
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any
 
 from hydra.utils import get_method
 
 from dpm.errors import UserError
-from dpm.figures import load_arrays, render
+from dpm.figures import load_arrays, render, serif
 from dpm.report.pages import FigureEntry
 from dpm.study.claims import Claim
 from dpm.study.results import Entry, Results, common_tier
@@ -16,11 +17,13 @@ def drawable(entry: FigureEntry, results: Results) -> bool:
     return bool(_runs(entry, results))
 
 
-def draw(entry: FigureEntry, results: Results, claims: Mapping[str, Claim]) -> bytes:
-    """PNG or GIF; a UserError says what the function of the entry did not like about its data or options."""
+def draw(entry: FigureEntry, results: Results, claims: Mapping[str, Claim], form: str = "png") -> bytes:
+    """PNG, or PDF or SVG in the letters of LaTeX, or GIF; a UserError says what the function of the entry did not like about
+    its data or options."""
     options = {key: _looked_up(key, value, claims) for key, value in entry.options.items()}
     try:
-        return render(get_method(entry.target)(_given(entry, _runs(entry, results)), **options))
+        with nullcontext() if form == "png" else serif():
+            return render(get_method(entry.target)(_given(entry, _runs(entry, results)), **options), form)
     except (KeyError, ImportError, TypeError) as error:
         raise UserError(f"figure {entry.file}: {entry.target}: {type(error).__name__} {error}") from error
 

@@ -2,11 +2,15 @@
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 
+from dpm.errors import UserError
 from dpm.study.units import number
 
 ROUNDING = 1e-12  # an error that small, relative to the value, is the computer's
+UNLISTED = "{.unnumbered .unlisted}"  # of a heading that is in no table of contents
 MINUS = "\N{MINUS SIGN}"
 
 
@@ -24,6 +28,12 @@ def wide(widths: Sequence[int], table: str) -> str:
 def document(*parts: str) -> str:
     """Blocks separated by blank lines; empty ones left out."""
     return "\n\n".join(part.strip("\n") for part in parts if part.strip()) + "\n"
+
+
+def demoted(text: str) -> str:
+    """Every heading one level deeper; a # within a block of code is a comment."""
+    parts = re.split(r"(^```.*?^```$)", text, flags=re.DOTALL | re.MULTILINE)
+    return "".join(part if part.startswith("```") else re.sub(r"^(#+ )", r"#\1", part, flags=re.MULTILINE) for part in parts)
 
 
 def bullets(lines: Iterable[str]) -> str:
@@ -84,3 +94,19 @@ def thousands(n: float) -> str:
 
 def _cell(text: str) -> str:
     return " ".join(text.replace("|", "\\|").split())
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Complaints inside begin with the name of the file."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+
+
+def read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read {path}: {getattr(error, 'strerror', error)}") from error

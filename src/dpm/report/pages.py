@@ -1,7 +1,7 @@
 """The texts of the report, which are there to be edited: Markdown files in `conf/report`.
 
     <nn>_<name>.md   a page, for one experiment of a paper; their order is that of the report
-    summary.md       title and introduction
+    main/            the main text of the report, `dpm.report.maintext`
     reading.md       how to read a verdict; {{verdicts}} is the table of words and counts
     audit.md         introduction of the audit
 
@@ -34,8 +34,7 @@ Numbers stand in the texts as placeholders: `dpm.report.placeholders`.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -43,11 +42,12 @@ from typing import Any
 import yaml
 
 from dpm.errors import UserError
+from dpm.report.markdown import naming, read_text
 from dpm.report.placeholders import check, fill
 from dpm.study.claims import Claim
 from dpm.study.results import Results
 
-TEXTS = ("summary.md", "reading.md", "audit.md")
+TEXTS = ("reading.md", "audit.md")
 FRONT_MATTER = re.compile(r"---\n(?P<front>.*?)^---\n(?P<body>.*)", re.DOTALL | re.MULTILINE)
 NEEDED = {"title": str, "experiments": dict, "claims": dict}
 OPTIONAL = {"protocol": dict, "sweeps": list, "figures": list, "animations": list}
@@ -92,6 +92,19 @@ class FigureEntry:
         source = self.seeds or [*self.wanted, *self.records][0]
         return "/".join([*source.split("/")[:2], (self.name or self.target.rsplit(".", 1)[1]) + self.suffix])
 
+    def in_form(self, form: str) -> str:
+        """The file in another format; an animation has one."""
+        return self.file if self.suffix == ".gif" else f"{self.file.removesuffix(self.suffix)}.{form}"
+
+    @staticmethod
+    def anchor_of(file: str) -> str:
+        return "figure-" + re.sub(r"\W+", "-", file.rsplit(".", 1)[0])
+
+    @property
+    def anchor(self) -> str:
+        """Its identifier within the whole report."""
+        return self.anchor_of(self.file)
+
 
 @dataclass(frozen=True)
 class Page:
@@ -114,9 +127,20 @@ class Page:
         return next(iter(self.experiments))
 
     @property
+    def anchor(self) -> str:
+        """Its identifier within the whole report."""
+        return "page-" + re.sub(r"\W+", "-", self.name)
+
+    @property
     def planned(self) -> dict[str, str]:
         """Label by folder, or pattern of folders, of everything that the page reports when it is measured."""
         return {pattern: sweep.title for sweep in self.sweeps for pattern in sweep.folders} | dict(self.experiments)
+
+
+def image(figure: FigureEntry, path: str, width: str = "", caption: str = "") -> str:
+    """The figure, with an identifier for those who read pandoc's Markdown (GitHub would show it)."""
+    about = f"#{figure.anchor}" + (f" width={width}" if width else "")
+    return f"![{' '.join((caption or figure.caption).split())}]({path}){{{about}}}"
 
 
 def load_pages(folder: Path, claims: Mapping[str, Claim]) -> tuple[Page, ...]:
@@ -138,16 +162,16 @@ def load_pages(folder: Path, claims: Mapping[str, Claim]) -> tuple[Page, ...]:
 
 def load_text(path: Path, claims: Mapping[str, Claim], results: Results, planned: Mapping[str, str], **tables: str) -> str:
     """A text beside the pages; {{name}} stands for the table of this name."""
-    text = _read(path)
+    text = read_text(path)
     for name, table in tables.items():
         text = text.replace(f"{{{{{name}}}}}", table)
-    with _naming(path):
+    with naming(path):
         return fill(text, claims, results, planned)
 
 
 def _load(path: Path, claims: Mapping[str, Claim]) -> Page:
-    content = _read(path)
-    with _naming(path):
+    content = read_text(path)
+    with naming(path):
         front, sections = _parts(content)
         _check("front matter", front, NEEDED, OPTIONAL)
         page = Page(
@@ -241,19 +265,3 @@ def _check(what: str, entry: Any, needed: Mapping[str, Any], optional: Mapping[s
             raise UserError(f"{what}: {key} must be {KINDS.get(known[key], 'a run or several')}, not {value!r:.40}")
     if missing := [key for key in needed if key not in entry]:
         raise UserError(f"{what} lacks {', '.join(missing)}")
-
-
-@contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """Complaints inside begin with the name of the file."""
-    try:
-        yield
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from error
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read {path}: {getattr(error, 'strerror', error)}") from error

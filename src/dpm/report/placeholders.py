@@ -20,9 +20,10 @@ from dpm.errors import UserError
 from dpm.report.markdown import limit, measured, thousands
 from dpm.study.claims import KINDS, Claim
 from dpm.study.records import Mean, over_seeds
-from dpm.study.results import Results, selected
+from dpm.study.results import Group, Results, group_of, selected
 from dpm.study.units import Layout, converted, stated, unit
 
+Key = tuple[str, *Group]  # folder, quantity and facts: one number of the records
 PLACEHOLDER = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)
 SPENT = re.compile(r"budget:(?P<folder>\S+) (?P<what>minutes|steps)")
 MEASURED = re.compile(r"(?P<folder>[^:\s]+):(?P<quantity>\w+)(\.(?P<part>ceiling|oracle))?(?P<filters>( \w+=\S+)*)")
@@ -47,6 +48,18 @@ def check(text: str, claims: Mapping[str, Claim]) -> None:
         if inner.startswith("claim:"):
             _claim(inner, claims)
     _folders(text)
+
+
+def used(text: str, results: Results) -> set[Key]:
+    """The numbers of the records that the text prints, ceilings and oracles apart."""
+    found: set[Key] = set()
+    for inner in PLACEHOLDER.findall(text):
+        if (match := MEASURED.fullmatch(inner.strip())) and match["part"] is None and not inner.startswith("claim:"):
+            filters = dict(pair.split("=", 1) for pair in match["filters"].split())
+            if "in" not in filters:
+                records = [run.record for run in results.of(match["folder"])]
+                found |= {(match["folder"], *group_of(m)) for m in selected(records, match["quantity"], filters)}
+    return found
 
 
 def _folders(paragraph: str) -> list[str]:

@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-from dpm.report.markdown import bullets, code, document, setting, table
+from dpm.report.markdown import bullets, code, document, setting, table, wide
 from dpm.report.pages import Page
-from dpm.report.placeholders import fill
+from dpm.report.placeholders import Key, fill
 from dpm.report.rows import MEANINGS, Row, counted, limits, ours, page_rows, places, unmeasured
 from dpm.study.claims import Claim
 from dpm.study.records import over_seeds
-from dpm.study.results import Entry, Results, common_tier, grouped, selected
+from dpm.study.results import Entry, Results, common_tier, group_of, grouped, selected
 
 Claims = Mapping[str, Claim]
 Link = Callable[[Page], str]
@@ -72,22 +72,57 @@ def page(content: Page, claims: Claims, results: Results, figures: str) -> str:
     rows, folders = list(page_rows(content, claims, results)), places(content, results)
     cells = [(row.label, row.experiment, *row.cells) for row in rows]
     verdicts = bullets(f"{row.label} ({row.experiment}): {row.verdict.text}." for row in rows if row.verdict)
-    text = fill(content.text, claims, results, content.planned)
     return document(
         f"# {content.title}",
+        story(content, claims, results),
+        *(("## Verdict", table(("claim", "experiment", *VERDICT_HEADER), cells, "llrrrrl"), verdicts) if rows else ()),
+        findings(content, claims, results, figures),
+        *(everything(folder, label, results) for folder, label in folders.items()),
+    )
+
+
+def appendix(content: Page, claims: Claims, results: Results, figures: str, printed: set[Key]) -> str:
+    """The same within the report, where each number stands once: verdicts are in the table of all claims, and what is
+    `printed` there or in a text is not listed again; what the page lists is added to it."""
+    rows, folders = list(page_rows(content, claims, results)), places(content, results)
+    reasons: dict[str, list[str]] = {}
+    for row in rows:
+        if row.verdict and row.verdict.reason:
+            reasons.setdefault(f"**{row.verdict.word}**: {row.verdict.reason}", []).append(f"{row.label} ({row.experiment})")
+    judged = sum(row.verdict is not None for row in rows)
+    verdicts = "Its verdict stands" if judged == 1 else f"Its {judged} verdicts stand"
+    return document(
+        f"# {content.title} {{#{content.anchor}}}",
+        story(content, claims, results),
+        f"{verdicts} [with the others](#verdicts)." if judged else "",
+        bullets(
+            f"{'; '.join(labels) if len(labels) < 4 else f'{len(labels)} of them'}: {why}." for why, labels in reasons.items()
+        ),
+        findings(content, claims, results, figures, printed),
+        *(everything(folder, label, results, printed) for folder, label in folders.items()),
+    )
+
+
+def story(content: Page, claims: Claims, results: Results) -> str:
+    """What the paper did, what we ran, and how that deviates."""
+    return document(
         "## What the paper did" if content.paper else "",
         fill(content.paper, claims, results, content.planned),
         "## What we ran",
         f"```sh\n{content.command.strip()}\n```",
-        *(absent(folder, label, results) for folder, label in folders.items()),
+        *(absent(folder, label, results) for folder, label in places(content, results).items()),
         *(f"**D{index}.** {deviation}" for index, deviation in enumerate(content.deviations, 1)),
-        *(("## Verdict", table(("claim", "experiment", *VERDICT_HEADER), cells, "llrrrrl"), verdicts) if rows else ()),
+    )
+
+
+def findings(content: Page, claims: Claims, results: Results, figures: str, printed: set[Key] | None = None) -> str:
+    text = fill(content.text, claims, results, content.planned)
+    return document(
         "## What the numbers say" if text else "",
         text,
-        "## Figures" if figures else "",
+        "## Figures" if figures and printed is None else "",  # in the report they float to where there is room
         figures,
-        *(sweep for sweep in sweeps(content, claims, results)),
-        *(everything(folder, label, results) for folder, label in folders.items()),
+        *sweeps(content, claims, results, printed),
     )
 
 
@@ -108,15 +143,22 @@ def training(runs: Sequence[Entry]) -> str:
     return f"python experiments/train.py -m {one.arguments.replace(f'seed={one.record.seed}', f'seed={seeds}')}"
 
 
-def sweeps(content: Page, claims: Claims, results: Results) -> Iterator[str]:
-    """One table per sweep: the first claim of the page in each folder, by the settings that were varied."""
+def sweeps(content: Page, claims: Claims, results: Results, printed: set[Key] | None = None) -> Iterator[str]:
+    """One table per sweep: the first claim of the page in each folder, by the settings that were varied.
+
+    Where a number is `printed` elsewhere, its cell says so.
+    """
     for sweep in content.sweeps:
         claim, rows = claims[next(iter(content.claims))], []
         for runs in (results.of(folder) for pattern in sweep.folders for folder in results.folders(pattern)):
             common_tier(runs)
             if found := selected([run.record for run in runs], claim.quantity, content.protocol):
                 mean, settings = over_seeds(found), [found[0].facts.get(key, "") for key in sweep.settings]
-                rows.append((settings, [*map(setting, settings), ours(mean), *limits(mean)]))
+                number = (runs[0].folder, *group_of(found[0]))
+                values = ["above", "", ""] if printed is not None and number in printed else [ours(mean), *limits(mean)]
+                rows.append((settings, [*map(setting, settings), *values]))
+                if printed is not None:
+                    printed.add(number)
         rows.sort(key=lambda row: [(isinstance(x, str), x) for x in row[0]])
         if rows:
             header = (*sweep.settings.values(), f"ours ± stderr (seeds × n), {claim.unit}", "ceiling", "oracle")
@@ -124,8 +166,9 @@ def sweeps(content: Page, claims: Claims, results: Results) -> Iterator[str]:
             yield table(header, [cells for _, cells in rows], "l" * len(sweep.settings) + "rrr")
 
 
-def everything(folder: str, label: str, results: Results) -> str:
-    """All measurements of one experiment; what never differs between their protocols is said once."""
+def everything(folder: str, label: str, results: Results, printed: set[Key] | None = None) -> str:
+    """All measurements of one experiment, or those that are not `printed` yet, which they are then; what never differs
+    between their protocols is said once."""
     runs = results.of(folder)
     if not runs:
         return ""
@@ -134,11 +177,18 @@ def everything(folder: str, label: str, results: Results) -> str:
     common = {(key, value) for key, value in items if sum(key == other for other, _ in items) == 1}
     rows = []
     for (quantity, protocol), measurements in groups.items():
+        if printed is not None and (folder, quantity, protocol) in printed:
+            continue
         mean, own = over_seeds(measurements), sorted(protocol - common)
         rows.append((quantity.replace("_", " "), _protocol(own), ours(mean), mean.unit, *limits(mean)))
+    if not rows:
+        return ""
+    cells = table(("quantity", "protocol", "mean ± stderr (seeds × n)", "unit", "ceiling", "oracle"), rows, "llrlrr")
+    if printed is not None:
+        printed |= {(folder, *group) for group in groups}
     return document(
-        f"## All measurements: {label}",
-        table(("quantity", "protocol", "mean ± stderr (seeds × n)", "unit", "ceiling", "oracle"), rows, "llrlrr"),
+        f"## {'All' if len(rows) == len(groups) else 'Other'} measurements: {label}",
+        cells if printed is None else wide((18, 36, 20, 10, 8, 8), cells),
         f"Protocol and recipe, where they apply: {_protocol(sorted(common))}. Tier: {common_tier(runs)}.",
     )
 

@@ -1,10 +1,11 @@
 """The variants of an experiment, sweeps among them: by the settings that differ, best first, seeds paired."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 
-from dpm.figures import render, sweep
+from dpm.figures import render, serif, sweep
 from dpm.report.markdown import code, document, measured, setting, table
 from dpm.report.rows import ours
 from dpm.study import variants
@@ -61,12 +62,14 @@ class Group:
         picture = f"![{self.quantity.capitalize()} of the variants ± standard error.]({image})" if len(rows) > 1 else ""
         return document(f"## {self.title}", table(header, rows, "l" * len(keys) + "rr"), picture)
 
-    def figure(self) -> bytes:
+    def figure(self, form: str = "png") -> bytes:
         means = [over_seeds(variant.found) for variant in self.ordered]
         settings = [variant.settings for variant in self.ordered]
         reference = settings.index({}) if {} in settings else -1
         label = f"{self.quantity} ({means[0].unit})"
-        return render(sweep.variants(settings, [m.value for m in means], [m.stderr or 0.0 for m in means], label, reference))
+        errors = [m.stderr or 0.0 for m in means]
+        with nullcontext() if form == "png" else serif():
+            return render(sweep.variants(settings, [m.value for m in means], errors, label, reference), form)
 
 
 def groups(runs: Sequence[Entry], results: Results) -> Iterator[Group]:

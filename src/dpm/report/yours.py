@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 from dpm.figures import load_arrays
 from dpm.report import comparison, sections, variants
 from dpm.report.drawing import draw, drawable
-from dpm.report.markdown import document
+from dpm.report.markdown import demoted, document
 from dpm.report.pages import FigureEntry, Page
 from dpm.report.rows import places
 from dpm.study.agreement import agreements
@@ -62,16 +62,16 @@ class YourRuns:
         parts = [
             comparison.section(self.rows, self.agreements),
             *(group.section(self._file(index)) for index, group in enumerate(self.groups)),
-            *(sections.page(page, self.claims, self.results, self._images(page.figures)) for page in self.pages),
+            *(demoted(sections.page(page, self.claims, self.results, self._images(page.figures))) for page in self.pages),
         ]
         return document("# Your runs", INTRODUCTION, *parts) if any(parts) else ""
 
-    def images(self) -> dict[str, bytes]:
-        """PNG by path below the folder of the shipped results."""
+    def images(self, form: str = "png") -> dict[str, bytes]:
+        """PNG or another form by path below the folder of the shipped results."""
         entries = (entry for page in self.pages for entry in page.figures if drawable(entry, self.results))
-        pictures = {f"{YOURS}/{entry.file}": draw(entry, self.results, self.claims) for entry in entries}
+        pictures = {f"{YOURS}/{entry.in_form(form)}": draw(entry, self.results, self.claims, form) for entry in entries}
         several = ((index, group) for index, group in enumerate(self.groups) if len(group.variants) > 1)
-        return pictures | {self._file(index): group.figure() for index, group in several}
+        return pictures | {self._file(index, form): group.figure(form) for index, group in several}
 
     def terminal(self) -> str:
         """What `make reproduce` ends with."""
@@ -81,8 +81,8 @@ class YourRuns:
         shown = (entry for entry in entries if drawable(entry, self.results))
         return "\n\n".join(f"![{' '.join(entry.caption.split())}]({YOURS}/{entry.file})" for entry in shown)
 
-    def _file(self, index: int) -> str:
-        return f"{YOURS}/{self.groups[index].experiment}/variants_{index}.png"
+    def _file(self, index: int, form: str = "png") -> str:
+        return f"{YOURS}/{self.groups[index].experiment}/variants_{index}.{form}"
 
 
 def of_project(page: Page, results: Results) -> bool:

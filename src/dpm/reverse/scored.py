@@ -9,7 +9,7 @@ from dpm.reverse.transport import Transport
 class ScoredTransport(Transport):
     """network(x, t) -> (v, w), (B, 2 d), for a path with the noise of a bridge of scale sigma, w = sigma^2 / 2 score.
 
-    `field` is v, the probability flow, `drift` v + w of dx = drift dt + sigma dw (eqs. 4 and 5).
+    `field` is v, the probability flow, `drift` v + w of dx = drift dt + sigma dw (Tong et al. 2023, eqs. 4 and 5).
     """
 
     def parts(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:

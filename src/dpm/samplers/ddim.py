@@ -19,7 +19,8 @@ from dpm.samplers.ancestral import ancestral, grid
 
 
 class DDIM(Reverse):
-    """p(x_s | x_t) = N(alpha_s x_0-hat + sqrt(sigma_s^2 - v) eps-hat, v I), v = eta^2 beta-tilde (eqs. 12 and 16).
+    """p(x_s | x_t) = N(alpha_s x_0-hat + sqrt(sigma_s^2 - v) eps-hat, v I), v = eta^2 beta-tilde (Song, Meng, Ermon 2021,
+    eqs. 12 and 16).
 
     eps-hat = (x_t - alpha_t x_0-hat) / sigma_t is the noise that the prediction of x_0 leaves in x_t. eta = 1 is the step of
     2020 with `FixedSmall`, eta = 0 has no noise: a point mass, which is drawn from and has no density. To s = 0 it leads

@@ -112,7 +112,8 @@ class Claim:
 class Verdict:
     """The word of the report for one claim, with our value +- stderr over n examples, and the gap ours - paper.
 
-    `seeds` counts the measurements; `gap` is None where a distance has no meaning (not measured, incomparable).
+    `seeds` counts the measurements; `gap` is None where a distance has no meaning (not measured, incomparable); `reason` is
+    what differs in protocol or recipe.
     """
 
     word: str
@@ -122,6 +123,7 @@ class Verdict:
     gap: float | None
     text: str
     seeds: int = 0
+    reason: str = ""
 
 
 def load_claims(folder: Path) -> dict[str, Claim]:
@@ -165,12 +167,12 @@ def verdict(claim: Claim, measurements: Sequence[Measurement]) -> Verdict:
     ours = Quantity(mean.value, claim.amount.unit, mean.stderr)
     gap, text, about = ours.gap(claim.amount), _in_words(claim, mean), (ours.value, ours.stderr, mean.n)
     if other := _differences(claim.protocol, measurements):
-        return Verdict("incomparable", *about, None, f"{text}; {other}", mean.seeds)
+        return Verdict("incomparable", *about, None, f"{text}; {other}", mean.seeds, other)
     limit = allowed(claim, mean)
     text = f"{text}, {number(abs(gap))} {'above' if gap >= 0 else 'below'} the paper's {claim.amount}; allowed: {number(limit)}"
     if other := _differences(_trained(claim, measurements), measurements):
         word = "surpassed" if _judgement(gap, limit, claim.better) == "exceeded" else "short of"
-        return Verdict(word, *about, gap, f"{text}; {other}", mean.seeds)
+        return Verdict(word, *about, gap, f"{text}; {other}", mean.seeds, other)
     return Verdict(_judgement(gap, limit, claim.better), *about, gap, text, mean.seeds)
 
 

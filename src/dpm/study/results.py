@@ -17,6 +17,7 @@ from dpm.facts import Scalar
 from dpm.study.records import Measurement, Record, verified
 
 YOURS = "yours"  # the folder of your own results, within the shipped ones
+Group = tuple[str, frozenset[tuple[str, Scalar]]]  # quantity and facts
 
 
 @dataclass(frozen=True)
@@ -104,14 +105,18 @@ def selected(records: Iterable[Record], quantity: str, wanted: Mapping[str, obje
     return found
 
 
-def grouped(runs: Iterable[Entry]) -> dict[tuple[str, frozenset[tuple[str, Scalar]]], list[Measurement]]:
+def grouped(runs: Iterable[Entry]) -> dict[Group, list[Measurement]]:
     """The measurements of several seeds by quantity and facts, seed and n apart, in the order of the first record."""
-    groups: dict[tuple[str, frozenset[tuple[str, Scalar]]], list[Measurement]] = {}
+    groups: dict[Group, list[Measurement]] = {}
     for run in runs:
         for m in run.record.measurements:
-            facts = frozenset((key, value) for key, value in m.facts.items() if key not in ("seed", "n"))
-            groups.setdefault((m.quantity, facts), []).append(m)
+            groups.setdefault(group_of(m), []).append(m)
     return groups
+
+
+def group_of(m: Measurement) -> Group:
+    """What the measurements of several seeds have in common."""
+    return m.quantity, frozenset((key, value) for key, value in m.facts.items() if key not in ("seed", "n"))
 
 
 def common_tier(runs: Sequence[Entry]) -> str:
