@@ -116,7 +116,14 @@ class Record:
 
     def save(self, path: Path) -> None:
         refuse_impossible(str(path), self.measurements)
-        write_atomically(path, (json.dumps(self.content(), indent=1, allow_nan=False) + "\n").encode())
+        write_atomically(path, self.text().encode())
+
+    def text(self) -> str:
+        """The content as JSON, one measurement a line."""
+        content = self.content()
+        rows = ",\n".join(f"  {json.dumps(m, allow_nan=False)}" for m in content["measurements"])
+        before, after = json.dumps({**content, "measurements": None}, indent=1, allow_nan=False).split('"measurements": null')
+        return f'{before}"measurements": [\n{rows}\n ]{after}\n'
 
     @classmethod
     def load(cls, path: Path) -> "Record":
