@@ -28,7 +28,9 @@ from torch.distributions import MultivariateNormal
 
 from dpm.baselines.gaussian_signals import GaussianSignals
 from dpm.bound import bound, decoder_edges
-from dpm.coding import Bits, Code, start
+from dpm.codes.bits_back import Bits, Code, start
+from dpm.codes.progressive import CHUNK, Gaussians, Writer, candidates, chosen, divergence
+from dpm.codes.stack import Stack
 from dpm.data.heartbeat import BinaryHeartbeat
 from dpm.data.signals import Autoregressive
 from dpm.decoders import Network
@@ -39,10 +41,8 @@ from dpm.oracles.binomial import BinomialOracle
 from dpm.oracles.linear import LinearOracle
 from dpm.processes.binomial import BinomialDiffusion, bernoulli
 from dpm.processes.gaussian import GaussianDiffusion
-from dpm.progressive import CHUNK, Gaussians, Writer, candidates, chosen, divergence
 from dpm.samplers.ancestral import sample
 from dpm.schedules import constant_erasure, geometric
-from dpm.stack import Stack
 from dpm.trajectories import log_weights
 
 torch.set_num_threads(1)
@@ -126,7 +126,7 @@ assert lengths[5] > lengths[20] > lengths[100]
 # ## A sample as an index
 #
 # 2020's progressive code sends $x_s \sim q(x_s \mid x_t, x_0)$ to somebody who knows $p(x_s \mid x_t)$. Both draw the same
-# candidates from $p$; an index is sent (`dpm.progressive`). What is received has the law $q$ if there are many times
+# candidates from $p$; an index is sent (`dpm.codes.progressive`). What is received has the law $q$ if there are many times
 # $2^\mathrm{KL}$ candidates. The index takes the divergence and a few bits more, on average not more than
 # $\mathrm{KL} + \log_2(\mathrm{KL} + 1) + 4$.
 

@@ -12,10 +12,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dpm import coding, decoders
+from dpm import decoders
 from dpm.bound import bound, decoder_edges
-from dpm.coding import Bins, Code, start
-from dpm.counting import Counting
+from dpm.codes import bits_back
+from dpm.codes.bits_back import Bins, Code, start
+from dpm.codes.counting import Counting
+from dpm.codes.stack import Stack
 from dpm.data.heartbeat import BinaryHeartbeat
 from dpm.errors import UserError
 from dpm.evaluators.coded import counted, picture
@@ -29,7 +31,6 @@ from dpm.reverse.residual_binomial import ResidualBinomialReverse
 from dpm.runs import coded
 from dpm.samplers.steps import quadratic
 from dpm.schedules import constant_erasure, linear
-from dpm.stack import Stack
 from dpm.study.records import sha256
 from dpm.variances import LearnedPosterior
 
@@ -113,7 +114,7 @@ def test_a_file_that_starts_with_counted_examples_borrows_nothing() -> None:
     counted, alone = code.lead(batches), code.encode(batches)
     file = code.encode(batches, counted)
     assert 0 < counted < len(batches)
-    assert alone.taken > 128 * np.log2(coding.FINENESS * (2 * np.pi * np.e) ** 0.5)  # a layer of two images
+    assert alone.taken > 128 * np.log2(bits_back.FINENESS * (2 * np.pi * np.e) ** 0.5)  # a layer of two images
     assert file.taken < 0.1 * alone.taken
     assert 32 * len(file.words()[0]) < 32 * len(alone.words()[0]) - 0.5 * alone.taken
     with pytest.raises(UserError, match="other probabilities"):
@@ -241,7 +242,7 @@ def test_neighbours_tell_what_lies_in_lines() -> None:
 
 
 def test_probabilities_at_the_ends_are_clipped_on_both_sides() -> None:
-    stack, p, bits = Stack(8), bernoulli(torch.tensor([[0.0, 1.0]])), coding.Bits()
+    stack, p, bits = Stack(8), bernoulli(torch.tensor([[0.0, 1.0]])), bits_back.Bits()
     bits.push(stack, torch.tensor([[0.0, 1.0]]), p)
     assert torch.equal(bits.pop(stack, p), torch.tensor([[0.0, 1.0]]).double())
     assert stack.as_at_start

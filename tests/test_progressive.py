@@ -8,11 +8,11 @@ import torch
 from scipy import stats
 from test_coding import levels
 
-from dpm import progressive
+from dpm.codes import progressive
+from dpm.codes.progressive import CHUNK, Gaussians, Progressive, Reader, Writer, candidates, chosen, divergence
 from dpm.errors import UserError
 from dpm.evaluators.progressive import ProgressivelyCoded
 from dpm.oracles.binomial import BinomialOracle
-from dpm.progressive import CHUNK, Gaussians, Progressive, Reader, Writer, candidates, chosen, divergence
 
 D = 6
 

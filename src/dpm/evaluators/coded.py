@@ -15,15 +15,15 @@ from torch import Tensor
 
 from dpm import seeds
 from dpm.bound import bound, decoder_edges
-from dpm.coding import Code, start
-from dpm.counting import Counting
+from dpm.codes.bits_back import Code, start
+from dpm.codes.counting import Counting
+from dpm.codes.stack import Stack
 from dpm.data.chorales import Chorales
 from dpm.evaluators import Evaluation
 from dpm.evaluators.bound import NATS_PER_BIT, nats_per_unit
 from dpm.evaluators.per_example import measured
 from dpm.facts import Scalar
 from dpm.reverse import Reverse
-from dpm.stack import Stack
 from dpm.study.records import Measurement
 
 Array = np.ndarray[Any, Any]
@@ -127,7 +127,7 @@ def picture(images: Sequence[Array], kind: str) -> int:
 
 
 def counted(examples: Sequence[Array], neighbours: bool) -> int:
-    """An arithmetic coder that learns how often each value comes, or each beside which neighbours (`dpm.counting`)."""
+    """An arithmetic coder that learns how often each value comes, or each beside which neighbours (`dpm.codes.counting`)."""
     stack = Stack(8)
     Counting(max(int(x.max()) for x in examples), neighbours).push(stack, examples)
     return math.ceil(stack.bits / 8)

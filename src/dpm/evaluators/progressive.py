@@ -12,14 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dpm.coding import LEVELS
+from dpm.codes.bits_back import LEVELS
+from dpm.codes.progressive import Progressive, Sent
 from dpm.data.images import HALF_RANGE
 from dpm.evaluators import Evaluation
 from dpm.evaluators.bound import NATS_PER_BIT, nats_per_unit
 from dpm.evaluators.coded import Rival
 from dpm.evaluators.distortion import errors, rmse
 from dpm.facts import Scalar
-from dpm.progressive import Progressive, Sent
 from dpm.reverse.gaussian import GaussianReverse
 from dpm.study.records import Measurement
 

@@ -1,4 +1,4 @@
-"""Files of examples, coded by a trained process (`dpm.coding`): a line about what decodes them, and the words of the stack."""
+"""Files of examples that a trained process coded (`dpm.codes`): a line about what decodes them, and the words of the stack."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dpm.coding import Code, start
+from dpm.codes.bits_back import Code, start
+from dpm.codes.stack import Stack
 from dpm.errors import UserError
 from dpm.reverse import Reverse
 from dpm.runs.evaluate import prepared
 from dpm.runs.folder import Run
 from dpm.samplers.steps import quadratic
-from dpm.stack import Stack
 from dpm.study.records import sha256, write_atomically
 
 MAGIC, OLD = b"dpm code 2\n", b"dpm code 1\n"

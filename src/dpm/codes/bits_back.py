@@ -5,7 +5,7 @@ were random, and put x_s on it by p(x_s | x_t); at the end put x_T by pi. Decodi
 bits that were taken. Expected length: E_q sum log2 q(x_t | x_s) - log2 p(x_s | x_t), minus log2 pi(x_T), which is the bound
 on this grid (2020, eq. 3). A step takes its bits before the last one's give theirs, so that about two layers of latents
 are borrowed at a time and not all of them (the order of Bit-Swap, Kingma, Abbeel and Ho 2019), when the file is still empty.
-So it starts with a few examples that are coded by counting (`dpm.counting`), which are as good as random bits.
+So it starts with a few examples that are coded by counting (`dpm.codes.counting`), which are as good as random bits.
 
 Both sides must compute the same probabilities to the last bit: one thread, batches of one shape, float64 outside the network.
 """
@@ -23,13 +23,13 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from dpm.counting import Counting
+from dpm.codes.counting import Counting
+from dpm.codes.stack import MODEL, Stack
 from dpm.errors import UserError
 from dpm.processes import Process, at
 from dpm.processes.binomial import BinomialDiffusion
 from dpm.processes.gaussian import GaussianDiffusion
 from dpm.reverse import Reverse
-from dpm.stack import MODEL, Stack
 
 LEAST = 1e-9  # of a bit's probability, for both sides
 FINENESS, REACH = 2, 6  # bins in a standard deviation; standard deviations that are drawn from

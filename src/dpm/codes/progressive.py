@@ -21,12 +21,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dpm.coding import LEVELS, reproducible, std
+from dpm.codes.bits_back import LEVELS, reproducible, std
+from dpm.codes.stack import MODEL, Words
 from dpm.errors import UserError
 from dpm.processes import at
 from dpm.processes.gaussian import GaussianDiffusion
 from dpm.reverse import Reverse
-from dpm.stack import MODEL, Words
 
 Array = np.ndarray[Any, Any]
 CHUNK = 1024  # candidates that are drawn at a time

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from dpm.stack import MODEL, Stack
+from dpm.codes.stack import MODEL, Stack
 
 Array = np.ndarray[Any, Any]
 FIRST = 0.5  # of a count (Krichevsky and Trofimov): k of them cost (k - 1) / 2 log2 n bits over the entropy of n symbols
