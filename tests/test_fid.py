@@ -39,7 +39,7 @@ def brighter(reverse: object, x_T: Tensor) -> Iterator[Tensor]:
 
 
 def scored(sampler: Any, n: int = 600, **changed: Any) -> dict[tuple[Any, ...], Any]:
-    evaluator = SampleScores(sampler, n, 250, **{"extractor": block_means(), "wrap": lambda reverse: reverse, **changed})
+    evaluator = SampleScores(sampler, n, 250, **{"extractor": block_means(), **changed})
     evaluation = evaluator(MODEL, DATA, DATA.held_out(2), 0)
     assert evaluation.arrays["samples"].shape == (24, 3, 8, 8)
     return {(m.quantity, m.protocol["source"], m.protocol.get("statistics")): m for m in evaluation.measurements}
@@ -79,7 +79,7 @@ def test_what_is_refused() -> None:
         scored(from_training, claims={"best": "x"})
     with pytest.raises(UserError, match="12 images do not determine a covariance of 12"):
         scored(from_training, n=12)
-    evaluator = SampleScores(from_training, 600, 250, block_means(), lambda reverse: reverse)
+    evaluator = SampleScores(from_training, 600, 250, block_means())
     with pytest.raises(UserError, match="for images of 8 bits"):
         evaluator(MODEL, StandardizedImages(source, 100, 8, 1.0), DATA.held_out(2), 0)  # type: ignore[arg-type]
     with pytest.raises(UserError, match=r"nowhere\.pth: put weights-inception"):

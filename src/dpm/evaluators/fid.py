@@ -23,9 +23,9 @@ from dpm.reverse.gaussian import GaussianReverse
 class SampleScores:
     """`fid` of n samples from the training and from the test images, and `inception_score`, by the network of `extractor`.
 
-    Samples are drawn by `sampler(reverse, x_T)` in batches, of the process that `wrap` makes of the trained one. The row with
-    source = test_images is the calibration: the FID of the test images from the training images. `claims` maps "is", "fid"
-    and "fid_test" to what the samples answer. Array: the first 24 `samples`.
+    Samples are drawn by `sampler(reverse, x_T)` in batches, of the process that `wrap` makes of the trained one, or of that
+    itself. The row with source = test_images is the calibration: the FID of the test images from the training images.
+    `claims` maps "is", "fid" and "fid_test" to what the samples answer. Array: the first 24 `samples`.
     """
 
     def __init__(
@@ -34,13 +34,13 @@ class SampleScores:
         n: int,
         batch_size: int,
         extractor: Extractor,
-        wrap: Callable[[Any], GaussianReverse],
+        wrap: Callable[[Any], GaussianReverse] | None = None,
         claims: Mapping[str, str] | None = None,
     ) -> None:
         if min(n, batch_size) < 1:
             raise UserError(f"fid: one sample at least, in batches of one at least, got {n=}, {batch_size=}")
         self.sampler, self.n, self.batch_size, self.extractor = sampler, n, batch_size, extractor
-        self.wrap, self.claims = wrap, known_claims(claims)
+        self.wrap, self.claims = wrap or (lambda reverse: reverse), known_claims(claims)
 
     @torch.no_grad()
     def __call__(self, reverse: GaussianReverse, data: DiscreteImages, x_0: Tensor, seed: int) -> Evaluation:
