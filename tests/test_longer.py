@@ -80,3 +80,11 @@ def test_there_must_be_something_to_go_on_from(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="go_on=true: there is no finished run of fewer steps of"):
         train(configured(tmp_path, *TINY, "go_on=true"))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_damaged_run_beside_it_is_left_out_with_a_warning(tmp_path: Path, capsys) -> None:
+    train(configured(tmp_path, *TINY, *CONSTANT))
+    damaged = folder(tmp_path, *CONSTANT) / "config.json"
+    damaged.write_text("{")
+    assert train(configured(tmp_path, *TINY, *CONSTANT, MORE))
+    assert f"warning: {damaged}: no JSON" in capsys.readouterr().err

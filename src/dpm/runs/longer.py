@@ -5,6 +5,7 @@ where the learning rate follows `training.steps`, as one does that falls to zero
 so, or with `go_on=true` takes weights, averages and moments into the rest of its own schedule, and its record says where.
 """
 
+import sys
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +35,11 @@ def shorter(run: Run) -> Shorter | None:
     """Of those with this run's seed, the one with the most steps that is otherwise the same but for the learning rate."""
     root, found = Path(run.config["outputs"], run.name), list[Shorter]()
     for done in (*root.glob(f"seed{run.seed}/done.json"), *root.glob(f"*/seed{run.seed}/done.json")):
-        config = read_json(done.with_name("config.json"), "move this folder away", training=dict)
+        try:
+            config = read_json(done.with_name("config.json"), "left out; move this folder away", training=dict)
+        except UserError as error:  # of another run, which is no reason not to begin this one
+            print(f"warning: {error}", file=sys.stderr)
+            continue
         changed = [line.split(":")[0] for line in configs.differences(config, run.config)]
         follows, steps = [key for key in changed if key.startswith(SCHEDULE)], config["training"].get("steps", 0)
         if STEPS in changed and steps < run.plan.steps and len(changed) == 1 + len(follows):
