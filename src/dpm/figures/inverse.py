@@ -90,9 +90,9 @@ def amplified(arrays: Mapping[str, Arrays]) -> Figure:
 
 @styled
 def restored(arrays: Arrays) -> Figure:
-    """A row for each task: images, A^T y, and of each method a sample and the deviation of samples, times 3; grey levels."""
+    """A row for each task: two images, A^T y, and of each method a sample and the deviation of samples, times 3; grey levels."""
     methods = [name for name in NAMES if f"inpainting_{name}" in arrays]
-    figure = Figure(figsize=(WIDTH, 3 * WIDTH / (2 + 2 * len(methods)) + 0.6), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 1.5 * WIDTH / (2 + 2 * len(methods)) + 0.5), layout="constrained")
     panels = figure.subplots(3, 2 + 2 * len(methods), squeeze=False)
     for row, task in zip(panels, ("inpainting", "deblurring", "subsampling"), strict=True):
         shown = {"original": arrays["original"], "observed": arrays[f"{task}_observed"]}
@@ -100,7 +100,7 @@ def restored(arrays: Arrays) -> Figure:
             shown[NAMES[name]] = arrays[f"{task}_{name}"]
             shown[f"{NAMES[name]}: spread"] = np.minimum(3 * arrays[f"{task}_{name}_spread"], 255)
         for axes, (title, images) in zip(row, shown.items(), strict=True):
-            axes.imshow(tile(images, 2) / 255, interpolation="nearest")
+            axes.imshow(tile(images[:2], 2) / 255, interpolation="nearest")
             axes.set(xticks=[], yticks=[])
             axes.set_title(title if task == "inpainting" else "", fontsize=7)
         row[0].set_ylabel(task)

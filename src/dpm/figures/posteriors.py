@@ -35,8 +35,8 @@ def figure_3(arrays: Arrays, side: int = 7) -> Figure:
 
 
 @styled
-def figure_4(arrays: Mapping[str, Arrays]) -> Figure:
-    """A training image, and the sample of each model, three in a row.
+def figure_4(arrays: Mapping[str, Arrays], side: int = 160) -> Figure:
+    """A training image, and the sample of each model, three in a row: the corner of side x side pixels.
 
     arrays: by the model's name, `sample`, (C, H, W), in grey levels; those of one at least also hold `training`.
     """
@@ -45,7 +45,7 @@ def figure_4(arrays: Mapping[str, Arrays]) -> Figure:
     figure = Figure(figsize=(WIDTH, 0.37 * WIDTH * math.ceil(len(shown) / 3)), layout="constrained")
     panels = figure.subplots(math.ceil(len(shown) / 3), 3, sharex=True, sharey=True, squeeze=False).flat
     for letter, axes, (name, image) in zip("abcdefghi", panels, shown.items(), strict=False):
-        show(axes, tile(image[None], 1), f"({letter}) {name}")
+        show(axes, tile(image[None, :, :side, :side], 1), f"({letter}) {name}")
     return figure
 
 
