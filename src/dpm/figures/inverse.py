@@ -90,7 +90,7 @@ def amplified(arrays: Mapping[str, Arrays]) -> Figure:
 
 @styled
 def restored(arrays: Arrays) -> Figure:
-    """A row for each task: two images, A^T y, and of each method a sample and the deviation of samples, times 3; grey levels."""
+    """A row for each task: two images, A^T y, and of each method a sample and the deviation of samples, times 3."""
     methods = [name for name in NAMES if f"inpainting_{name}" in arrays]
     figure = Figure(figsize=(WIDTH, 1.5 * WIDTH / (2 + 2 * len(methods)) + 0.5), layout="constrained")
     panels = figure.subplots(3, 2 + 2 * len(methods), squeeze=False)

@@ -53,6 +53,12 @@ def table(records: Sequence[Record], claims: Sequence[Claim]) -> Figure:
             floor = floors.get("tong_2023/" + "_".join(place.split("/")[2:]))
             if quantity == "wasserstein_distance" and floor:
                 axes.plot(floor, row, "x", color="C1", markersize=5)
-        axes.set_yticks(range(len(places)), [": ".join(place.split("/")[2:]).replace("_", " ") for place in places])
+        axes.set_yticks(range(len(places)), [_label(place) for place in places])
         axes.set(xscale="log", xlabel=title, ylim=(len(places) - 0.4, -0.6))
     return figure
+
+
+def _label(place: str) -> str:
+    """tong_2023/table2/ot_cfm/eight_gaussians -> OT-CFM: eight Gaussians."""
+    method, points = place.split("/")[2:]
+    return f"{method.replace('_', '-').upper()}: {points.replace('_', ' ').replace('gaussians', 'Gaussians')}"
