@@ -128,7 +128,7 @@ def test_the_table_shows_printed_and_measured_numbers_and_the_floor() -> None:
     floor = Measurement("wasserstein_floor", 0.03, 0.0, 10, "1", {})
     left, right = transport.table([record(row, floor)], claims).axes
     assert [list(line.get_xdata()) for line in left.lines][1:] == [[0.178], [0.2], [0.03]]
-    assert [label.get_text() for label in left.get_yticklabels()] == ["i cfm: moons"]
+    assert [label.get_text() for label in left.get_yticklabels()] == ["I-CFM: moons"]
     assert not right.lines
     with pytest.raises(UserError):
         transport.table([record(floor)], claims)
