@@ -19,7 +19,7 @@ from dpm.continuous import Rectified, VarianceExploding, VariancePreserving
 from dpm.data.heartbeat import BinaryHeartbeat
 from dpm.data.mixtures import GaussianMixture, MixtureDenoiser
 from dpm.decoders import Network
-from dpm.drawings import Walk, last
+from dpm.drawings import Walk
 from dpm.drawings.inpainting import Inpainting, guided, outside
 from dpm.drawings.interpolation import Interpolation
 from dpm.drawings.trajectory import Trajectory
@@ -34,7 +34,7 @@ from dpm.reverse.guided.tmpd import TMPD
 from dpm.reverse.replaced import Replaced
 from dpm.runs.sampled import WRITERS, Trained, thinned
 from dpm.runs.train import train
-from dpm.samplers import ancestral, ddim
+from dpm.samplers import ancestral, ddim, last
 from dpm.samplers.flow import by_solver
 from dpm.samplers.mixtures import mixed
 from dpm.samplers.ode import adaptive

@@ -1,6 +1,5 @@
 """Drawings: what is shown of a trained process. Each is a list of panels, in the order of a row of pictures, or of a film."""
 
-from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, Protocol
 
@@ -36,7 +35,3 @@ def start(reverse: Any, data: Data, n: int) -> Tensor:
     one = examples(reverse, data, 1)
     x_T: Tensor = reverse.process.prior(one.expand(n, *one.shape[1:])).sample()
     return x_T
-
-
-def last(states: Iterator[Tensor]) -> Tensor:
-    return deque(states, maxlen=1).pop()

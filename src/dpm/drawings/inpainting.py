@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from dpm.data import Data
-from dpm.drawings import Panel, Walk, examples, last, start
+from dpm.drawings import Panel, Walk, examples, start
 from dpm.errors import UserError
 from dpm.observations import Mask, Observation
 from dpm.reverse import Reverse
+from dpm.samplers import last
 from dpm.stored import read_array
 
 Method = Callable[[Any, Tensor, Tensor], Any]  # (reverse, known, values) -> the process given the known coordinates

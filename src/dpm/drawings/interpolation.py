@@ -3,9 +3,10 @@
 from typing import Any
 
 from dpm.data import Data
-from dpm.drawings import Panel, Walk, examples, last
+from dpm.drawings import Panel, Walk, examples
 from dpm.errors import UserError
 from dpm.reverse.first_steps import FirstSteps
+from dpm.samplers import last
 from dpm.samplers.mixtures import mixed
 
 

@@ -5,8 +5,9 @@ from typing import Any
 import torch
 
 from dpm.data import Data
-from dpm.drawings import Panel, Walk, last, start
+from dpm.drawings import Panel, Walk, start
 from dpm.errors import UserError
+from dpm.samplers import last
 
 
 class Samples:

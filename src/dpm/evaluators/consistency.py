@@ -2,7 +2,6 @@
 
 import copy
 import math
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
@@ -10,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dpm import seeds
+from dpm import samplers, seeds
 from dpm.data.mixtures import GaussianMixture
 from dpm.errors import UserError
 from dpm.evaluators import Arrays, Evaluation
@@ -102,7 +101,7 @@ class MapErrors:
         seeds.seed_everything(seed, seeds.SAMPLING)
         noise = reverse.process.prior(x.new_zeros(self.n, 1)).sample()
         for number, grid in enumerate(([last], [last, self.again]), 1):
-            samples = deque(multistep(reverse, noise, grid, first), maxlen=1).pop()
+            samples = samplers.last(multistep(reverse, noise, grid, first))
             value = float(samples.std())
             error = value / (2 * self.n) ** 0.5
             rows.append(Measurement("deviation", value, error, self.n, "1", {**about, "evaluations": number}))

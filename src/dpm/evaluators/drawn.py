@@ -1,6 +1,5 @@
 """Examples drawn by any sampler, how many looks at the network they took, and how far they are from held-out ones."""
 
-from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -18,6 +17,7 @@ from dpm.evaluators.samples import levels
 from dpm.facts import Scalar
 from dpm.reverse import facts_of
 from dpm.reverse.gaussian import GaussianReverse
+from dpm.samplers import last
 from dpm.study.records import Measurement, standard_error
 
 
@@ -51,7 +51,7 @@ class Drawn:
         model, looks = self.wrap(reverse), []
         x_T = model.process.prior(x_0 if x_0.ndim == 2 else x_0.float()).sample()
         counter = model.network.register_forward_hook(lambda *_: looks.append(1))
-        x = deque(self.sampler(model, x_T), maxlen=1).pop()
+        x = last(self.sampler(model, x_T))
         counter.remove()
         if not bool(x.isfinite().all()):
             raise UserError(f"samples that are not finite: {settings(self.sampler)} does not get to x_0; take more steps")

@@ -8,7 +8,6 @@ from torch import Tensor
 
 from dpm import seeds
 from dpm.data.images import DiscreteImages
-from dpm.drawings import last
 from dpm.errors import UserError
 from dpm.evaluators import Evaluation
 from dpm.evaluators.drawn import settings
@@ -18,6 +17,7 @@ from dpm.evaluators.generation import grey
 from dpm.facts import Scalar
 from dpm.reverse import facts_of
 from dpm.reverse.gaussian import GaussianReverse
+from dpm.samplers import last
 
 
 class SampleScores:

@@ -6,7 +6,6 @@ arXiv 2303.08797, eq. 2.33); eps = 0 is the flow.
 
 import copy
 import math
-from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -15,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dpm import seeds
+from dpm import samplers, seeds
 from dpm.data.ends import TwoEnds
 from dpm.data.mixtures import GaussianMixture
 from dpm.errors import UserError
@@ -62,7 +61,7 @@ class Marginals:
         edges, histograms = np.linspace(-LIMIT, LIMIT, BINS + 1), []
         for eps in self.noise:
             drift, times = with_noise(exact.drift, exact.score, eps), np.linspace(first, last, self.steps + 1)
-            samples = deque(euler_maruyama(drift, start, times, math.sqrt(2 * eps)), maxlen=1).pop()[:, 0].numpy()
+            samples = samplers.last(euler_maruyama(drift, start, times, math.sqrt(2 * eps)))[:, 0].numpy()
             shares = np.interp(np.sort(samples), x + (x[1] - x[0]) / 2, density.cumsum(0) * (x[1] - x[0]))
             distance = float(np.abs(shares - (np.arange(self.n) + 0.5) / self.n).max())
             about: dict[str, Scalar] = {"noise": eps, "steps_of_solver": self.steps}

@@ -1,7 +1,6 @@
 """Samplers of p(x_0 | y) for mixtures observed linearly, ranked by their distance from the exact posterior."""
 
 import copy
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -21,6 +20,7 @@ from dpm.predictions.papers import X0
 from dpm.processes.gaussian import GaussianDiffusion
 from dpm.reverse import Reverse
 from dpm.reverse.gaussian import GaussianReverse
+from dpm.samplers import last
 from dpm.samplers.ancestral import ancestral, grid
 from dpm.samplers.mcgdiff import mcgdiff
 from dpm.study.records import Measurement
@@ -202,7 +202,3 @@ def shares(mixture: GaussianMixture, x: Tensor) -> Tensor:
 def of_parts(statistic: Callable[[Tensor], float], x: Tensor) -> float:
     """The standard error of a statistic of samples: its spread over five parts of them, over sqrt 5."""
     return float(np.std([statistic(x[k::5]) for k in range(5)], ddof=1)) / 5**0.5
-
-
-def last(chain: Any) -> Any:
-    return deque(chain, maxlen=1).pop()

@@ -6,7 +6,6 @@ converged in 784 dimensions: it compares models under one protocol, beside train
 """
 
 import math
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, islice
 from typing import Protocol
@@ -22,6 +21,7 @@ from dpm.evaluators.bound import NATS_PER_BIT
 from dpm.evaluators.samples import levels
 from dpm.facts import Scalar
 from dpm.reverse import Reverse
+from dpm.samplers import last
 from dpm.samplers.ancestral import ancestral, grid
 from dpm.study.records import Measurement, standard_error
 
@@ -80,7 +80,7 @@ def draws(reverse: Reverse, like: Tensor, n: int, steps: int, batch_size: int, s
     for number, first in enumerate(range(0, n, batch_size)):
         seeds.seed_everything(seed, seeds.SAMPLING, number)
         x_T = reverse.process.prior(like.expand(min(batch_size, n - first), *like.shape[1:])).sample()
-        x_1 = deque(chain([x_T], islice(ancestral(reverse, x_T, times), len(times) - 2)), maxlen=1).pop()
+        x_1 = last(chain([x_T], islice(ancestral(reverse, x_T, times), len(times) - 2)))
         one = torch.ones(len(x_1), dtype=torch.long, device=x_1.device)
         yield reverse(x_1, 0 * one, times[-2] * one).sample()
 

@@ -14,11 +14,11 @@ from torch import Tensor
 
 from dpm.codes.bits_back import LEVELS
 from dpm.codes.progressive import Progressive, Sent
-from dpm.data.images import HALF_RANGE
 from dpm.evaluators import Evaluation
 from dpm.evaluators.bound import NATS_PER_BIT, nats_per_unit
 from dpm.evaluators.coded import Rival
 from dpm.evaluators.distortion import errors, rmse
+from dpm.evaluators.generation import grey
 from dpm.facts import Scalar
 from dpm.reverse.gaussian import GaussianReverse
 from dpm.study.records import Measurement
@@ -93,11 +93,6 @@ def size(state: Sent) -> int:
 def sharpened(reverse: GaussianReverse, state: Sent) -> Tensor:
     """x_0-hat, in the range of the data, or x_0 itself."""
     return reverse.predicted(state.x, torch.full((len(state.x),), state.t)).clamp(-1, 1) if state.t else state.x
-
-
-def grey(x: Tensor) -> "np.ndarray[Any, Any]":
-    levels: np.ndarray[Any, Any] = (HALF_RANGE * (x + 1)).round().numpy().astype(np.uint8)
-    return levels
 
 
 def decoded(code: Progressive, stops: Sequence[Sent]) -> list[bool]:

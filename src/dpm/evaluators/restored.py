@@ -11,11 +11,11 @@ from dpm import seeds
 from dpm.decoders import Network
 from dpm.errors import UserError
 from dpm.evaluators import Array, Evaluation
-from dpm.evaluators.inverse import last
 from dpm.evaluators.samples import levels
 from dpm.facts import Scalar
 from dpm.observations import Blur, Mask, Observation, Operator, Subsampled, gaussian_kernel, observed
 from dpm.reverse.gaussian import GaussianReverse, clipped
+from dpm.samplers import last
 from dpm.samplers.ancestral import ancestral, grid
 from dpm.study.records import Measurement, standard_error
 
@@ -57,7 +57,8 @@ class Restored:
             for name, method in self.methods.items():
                 seeds.seed_everything(seed, seeds.SAMPLING, number)
                 x_T = torch.randn(len(x) * self.draws, *x.shape[1:], dtype=x.dtype, device=x.device)
-                samples = last(ancestral(method(free, repeated), x_T, times)).clamp(-1, 1).unflatten(0, (-1, self.draws))
+                x_0 = last(ancestral(method(free, repeated), x_T, times)).clamp(-1, 1)
+                samples = x_0.reshape(len(x), self.draws, *x.shape[1:])
                 rows += self.measured(samples, x, {"task": task, "method": name, "sampling_steps": len(times) - 1})
                 arrays[f"{task}_{name}"] = levels(grey(samples[:4, 0]))
                 arrays[f"{task}_{name}_spread"] = (127.5 * samples[:4].std(1)).round().byte().cpu().numpy()

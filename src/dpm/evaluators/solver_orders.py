@@ -1,7 +1,6 @@
 """How fast solvers of the probability flow converge on a mixture in one dimension, with the exact score and the network's."""
 
 import copy
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
@@ -17,6 +16,7 @@ from dpm.facts import Scalar
 from dpm.flows import Field, probability_flow
 from dpm.oracles.consistency import exact, flow, places
 from dpm.reverse.gaussian import GaussianReverse
+from dpm.samplers import last
 from dpm.samplers.ode import adaptive, euler, heun
 from dpm.study.records import Measurement
 
@@ -60,4 +60,4 @@ class SolverOrders:
 
     def end(self, solver: Solver, field: Field, x: Tensor, steps: int) -> Tensor:
         """x after this many steps, at `first`."""
-        return deque(solver(field, x, karras(self.last, self.first, steps + 1)[:-1]), maxlen=1).pop()
+        return last(solver(field, x, karras(self.last, self.first, steps + 1)[:-1]))

@@ -12,12 +12,13 @@ from torch.distributions import Distribution
 from dpm import seeds
 from dpm.data.mixtures import GaussianMixture, grid_of_modes
 from dpm.evaluators import Evaluation
-from dpm.evaluators.inverse import Filtered, OnePass, PosteriorSampler, last, of_parts
+from dpm.evaluators.inverse import Filtered, OnePass, PosteriorSampler, of_parts
 from dpm.facts import Scalar
 from dpm.observations import Matrix, Observation
 from dpm.processes import per_example
 from dpm.processes.gaussian import GaussianDiffusion, normal
 from dpm.reverse.guided.dps import NormDPS
+from dpm.samplers import last
 from dpm.samplers.ancestral import ancestral
 from dpm.schedules import BetaSchedule
 from dpm.study.records import Measurement

@@ -5,7 +5,6 @@ flow on the grid of times, whatever the data: its fixed point is the solver itse
 """
 
 import math
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
 
@@ -17,6 +16,7 @@ from torch import Tensor
 from dpm.data.mixtures import GaussianMixture
 from dpm.flows import Field
 from dpm.information import moments
+from dpm.samplers import last
 from dpm.samplers.ode import adaptive
 
 QUANTILES = torch.linspace(-6, 6, 2001, dtype=torch.float64)[:, None]  # of x_t, in units of its standard deviation
@@ -33,7 +33,7 @@ def distilled(
 ) -> tuple[Tensor, Tensor]:
     """x and f(x), (n, 1), at the last of increasing `times`, where distillation by it tends to (Song et al. 2023, eq. 7)."""
     x = places(data, times[-1])
-    return x, deque(solver(flow(data), x, reversed(times)), maxlen=1).pop()
+    return x, last(solver(flow(data), x, reversed(times)))
 
 
 def trained(data: GaussianMixture, times: Sequence[float]) -> tuple[Tensor, Tensor]:

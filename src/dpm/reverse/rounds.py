@@ -1,6 +1,5 @@
 """Flows and bridges that are learned in rounds, each from pairs that the one before has made."""
 
-from collections import deque
 from collections.abc import Callable, Iterator
 
 import torch
@@ -11,6 +10,7 @@ from dpm.data import Finite
 from dpm.facts import Scalar
 from dpm.paths import Path
 from dpm.reverse.transport import Transport
+from dpm.samplers import last
 from dpm.samplers.ode import heun
 from dpm.samplers.sde import stochastic_heun
 
@@ -56,7 +56,7 @@ class Reflow:
 
     def __call__(self, flow: Transport, ends: Tensor, number: int) -> Tensor:
         x_0 = ends[:, 0]
-        return torch.stack([x_0, deque(heun(flow.field, x_0, self.grid), maxlen=1).pop()], 1)
+        return torch.stack([x_0, last(heun(flow.field, x_0, self.grid))], 1)
 
 
 class BackAndForth:
@@ -72,4 +72,4 @@ class BackAndForth:
     def __call__(self, bridge: Transport, ends: Tensor, number: int) -> Tensor:
         start = ends[:, number % 2]
         path = stochastic_heun(bridge.field, start, self.grid, bridge.process.noise.scale)
-        return torch.stack([deque(path, maxlen=1).pop(), start], 1)
+        return torch.stack([last(path), start], 1)

@@ -1,6 +1,5 @@
 """Ancestral sampling from the reverse process (2015, section 2.2; 2020, algorithm 2)."""
 
-from collections import deque
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
 
@@ -11,6 +10,7 @@ from torch import Tensor
 from dpm.errors import UserError
 from dpm.processes import at
 from dpm.reverse import Reverse
+from dpm.samplers import last
 
 
 @torch.no_grad()
@@ -51,4 +51,4 @@ def evenly(reverse: Reverse, x_T: Tensor, steps: int, sweeps: int = 1) -> Iterat
 
 def sample(reverse: Reverse, x_T: Tensor, steps: int, sweeps: int = 1) -> Tensor:
     """Its last item, and no other in memory."""
-    return deque(evenly(reverse, x_T, steps, sweeps), maxlen=1).pop()
+    return last(evenly(reverse, x_T, steps, sweeps))

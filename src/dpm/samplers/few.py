@@ -1,12 +1,10 @@
 """Samples in a given number of network evaluations: (reverse, x at the end of time, evaluations) -> x_0."""
 
-from collections import deque
-from collections.abc import Iterator
-
 import numpy as np
 from torch import Tensor
 
 from dpm.reverse.gaussian import GaussianReverse
+from dpm.samplers import last
 from dpm.samplers.consistency import evenly
 from dpm.samplers.ddim import ddim
 from dpm.samplers.flow import in_time
@@ -27,7 +25,3 @@ def implicit(reverse: GaussianReverse, x: Tensor, evaluations: int) -> Tensor:
 def consistency(reverse: GaussianReverse, x: Tensor, evaluations: int) -> Tensor:
     """Each step to the data, noise again in between, at evenly spread times."""
     return last(evenly(reverse, x, evaluations))
-
-
-def last(states: Iterator[Tensor]) -> Tensor:
-    return deque(states, maxlen=1).pop()
