@@ -176,7 +176,7 @@ SMALL_CHAIN = {  # where every term is looked at, again and again
 }
 ON_CPU = {  # their evaluators take a copy of the network there, which the pretended device cannot give
     *("song_2021/mixture", "cardoso_2024/grid_of_modes"),
-    *("daras_2024/naive", "daras_2024/corrected", "daras_2024/consistent"),
+    *("daras_2024/clean", "daras_2024/naive", "daras_2024/corrected", "daras_2024/consistent"),
 }
 OF_NO_NETWORK = {"oracles"}  # about other chains, made on the CPU from their schedules: minutes, and nothing on the device
 MAY_WAIT = {  # for numbers of the device during a training step, besides the loss and the norm of its gradient

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.distributions import MultivariateNormal, kl_divergence
 
 from dpm.data.mixtures import GaussianMixture, MixtureDenoiser
 from dpm.data.noisy import Noisy
@@ -11,6 +12,7 @@ from dpm.errors import UserError
 from dpm.evaluators.noisy import LearnedLaw, divergence
 from dpm.objectives.ambient import FromMasked
 from dpm.objectives.noisy import FromNoisy
+from dpm.oracles.fitted_gaussian import FittedGaussian
 from dpm.predictions.papers import X0
 from dpm.processes.gaussian import GaussianDiffusion
 from dpm.reverse.gaussian import GaussianReverse
@@ -101,15 +103,47 @@ def test_naive_training_is_this_far_from_the_clean_law() -> None:
 
 def test_the_learned_law_of_an_exact_denoiser_is_the_clean_one() -> None:
     model = GaussianReverse(PROCESS, MixtureDenoiser(CLEAN, PROCESS.schedule), X0(), FixedLarge(), Network())
-    found = LearnedLaw(4000, 100, 1.1)(model, Noisy(CLEAN, NOISE), CLEAN.held_out(200), 0)
-    above, end = found.measurements
+    found = LearnedLaw(4000, 100, 0.55)(model, Noisy(CLEAN, NOISE), CLEAN.held_out(200), 0)
+    above, end, rmse = found.measurements
+    assert rmse.value < 1e-12
+    assert above.oracle is None  # of no number of examples
     assert above.protocol["at"] == "above_the_noise"
     assert above.value < 0.005
     assert end.value < 0.02
     assert max(found.arrays["error"]) < 1e-12
     naive = GaussianReverse(PROCESS, MixtureDenoiser(NOISED, PROCESS.schedule), X0(), FixedLarge(), Network())
-    *_, end = LearnedLaw(4000, 100, 1.1)(naive, Noisy(CLEAN, NOISE), CLEAN.held_out(200), 0).measurements
+    _, end, rmse = LearnedLaw(4000, 100, 0.55)(naive, Noisy(CLEAN, NOISE), CLEAN.held_out(200), 0).measurements
     assert end.value == pytest.approx(1.159851, rel=0.03)
+    off = [(w / (w + 0.55**2) - s / (s + 0.55**2)) ** 2 * (s + 0.55**2) for s, w in ((1, 1.25), (0.01, 0.26))]
+    assert rmse.value == pytest.approx((sum(off) / 2) ** 0.5, rel=0.1)
+
+
+@pytest.mark.parametrize("noise", [0.0, NOISE])
+def test_a_gaussian_that_is_fitted_to_examples_costs_what_the_closed_form_says(noise: float) -> None:
+    """Fitted to 400 examples, 3000 times, of correlated coordinates."""
+    n, times, v = 400, 3000, 0.55
+    clean = GaussianMixture([1.0], [[0.0, 0.0]], torch.tensor([[[1.0, 0.3], [0.3, 0.2]]]))
+    S, eye = clean.covariances[0], torch.eye(2, dtype=torch.float64)
+    y = Noisy(clean, noise).batch(n * times, 0, 0).reshape(times, n, 2)
+    m = y.mean(1)
+    found = (y - m[:, None]).mT @ (y - m[:, None]) / (n - 1) + (v**2 - noise**2) * eye
+    exact = MultivariateNormal(torch.zeros(2, dtype=torch.float64), S + v**2 * eye)
+    off = kl_divergence(exact, MultivariateNormal(m, found))
+    fitted = FittedGaussian(S, noise, n)
+    assert off.mean().item() == pytest.approx(fitted.divergence(v), rel=0.06)  # 4 / times^1/2, and terms of 1 / n^2
+    u = exact.sample((100,))
+    matrices = eye - v**2 * torch.linalg.inv(found)
+    x_0_hat = m[:, None] + (u - m[:, None]) @ matrices.mT
+    right = u @ (eye - v**2 * torch.linalg.inv(S + v**2 * eye))
+    assert (x_0_hat - right).square().mean().item() == pytest.approx(fitted.square_error(v), rel=0.06)
+
+
+def test_noise_multiplies_the_examples_that_a_variance_takes() -> None:
+    """((v + noise^2) / v)^2 = 676 for v = 0.01; the mean costs (v + noise^2) / v = 26 times as many."""
+    v = torch.tensor([[0.01]], dtype=torch.float64)
+    clean, noisy = (FittedGaussian(v, noise, 100).divergence(0.0) for noise in (0.0, NOISE))
+    assert clean == pytest.approx((1 + 1) / 200)
+    assert noisy == pytest.approx((676 + 26) / 200)
 
 
 class Linear(nn.Module):

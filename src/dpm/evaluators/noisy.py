@@ -1,4 +1,4 @@
-"""What was learned from noisy examples of a Gaussian: the law of the samples, and errors of x_0-hat."""
+"""What was learned from noisy examples: the law of the samples where it is known, and errors of x_0-hat."""
 
 import copy
 import math
@@ -9,30 +9,42 @@ from torch import Tensor
 from torch.distributions import MultivariateNormal, kl_divergence
 
 from dpm import seeds
+from dpm.data import Data
+from dpm.data.images import DiscreteImages
 from dpm.data.mixtures import GaussianMixture
 from dpm.data.noisy import Noisy
+from dpm.errors import UserError
 from dpm.evaluators import Evaluation
+from dpm.evaluators.samples import levels
 from dpm.facts import Scalar
+from dpm.oracles.fitted_gaussian import FittedGaussian
+from dpm.processes import at, per_example
 from dpm.reverse.gaussian import GaussianReverse
 from dpm.samplers.ancestral import ancestral, grid
-from dpm.study.records import Measurement
+from dpm.study.records import Measurement, standard_error
 
 
 class LearnedLaw:
-    """KL(clean || Gaussian of the samples' mean and covariance), nats: at t = 0, and where the noise is `least` times that of
-    the data, by n chains of `steps` steps. Root mean square errors of x_0-hat against the exact one at noise levels
-    v = sigma_t / alpha_t: arrays `level`, `error`, and `amplification` v^2 / (v^2 - noise^2) above the noise.
+    """KL(clean || Gaussian of the samples' mean and covariance), nats, clean data being Gaussian: at t = 0, and at the noise
+    `level`, by n chains of `steps` steps; `rmse` of x_0-hat against the exact one at that level. The oracle is the Gaussian
+    that is fitted to the training examples, where their number is finite, seen through as many samples. Arrays: root mean
+    square errors `error` at noise levels `level`, v = sigma_t / alpha_t, and `amplification` v^2 / (v^2 - noise^2) above the
+    noise of the data, `noise`.
     """
 
-    def __init__(self, n: int, steps: int, least: float) -> None:
-        self.n, self.steps, self.least = n, steps, least
+    def __init__(self, n: int, steps: int, level: float) -> None:
+        self.n, self.steps, self.level = n, steps, level
 
     @torch.no_grad()
     def __call__(self, reverse: GaussianReverse, data: Noisy, x_0: Tensor, seed: int) -> Evaluation:
         reverse, x_0 = copy.deepcopy(reverse).cpu(), x_0.cpu()  # where the mixture is
         schedule, clean = reverse.process.schedule, data.clean
-        level = self.least * data.noise
-        end = int(float(schedule.time(torch.tensor(level, dtype=torch.float64)))) + 1
+        if not isinstance(clean, GaussianMixture) or len(clean.weights) > 1:
+            raise UserError(
+                "the learned law is compared with one Gaussian: data.clean must be a GaussianMixture of one component"
+            )
+        fitted = FittedGaussian(clean.covariances[0], data.noise, data.number) if data.number else None
+        end = int(float(schedule.time(torch.tensor(self.level, dtype=torch.float64)))) + 1
         times = sorted({*grid(len(schedule), self.steps), end}, reverse=True)
         seeds.seed_everything(seed, seeds.SAMPLING)
         rows = []
@@ -44,20 +56,75 @@ class LearnedLaw:
                 off = [divergence(mean, C, part) for part in (x, *(x[k::5] for k in range(5)))]
                 protocol: dict[str, Scalar] = {"at": "end" if t == 0 else "above_the_noise", "chain_steps": len(times) - 1}
                 error = float(np.std(off[1:], ddof=1)) / 5**0.5
-                rows.append(Measurement("posterior_divergence", off[0], error, self.n, "nats", protocol))
-        levels = np.geomspace(0.1, 5, 25)
-        errors = [self.error(reverse, clean, x_0, v) for v in levels]
-        v2, n2 = levels**2, data.noise**2
-        amplification = np.where(levels > data.noise, v2 / np.maximum(v2 - n2, 1e-9), 0)
-        arrays = {"level": levels, "error": np.array(errors), "amplification": amplification, "noise": np.array([data.noise])}
+                own = FittedGaussian(C, 0.0, self.n).divergence(0.0)  # of samples of the exact law
+                oracle = own + fitted.divergence(float(sigma / alpha)) if fitted else None
+                rows.append(Measurement("posterior_divergence", off[0], error, self.n, "nats", protocol, oracle=oracle))
+        square = self.square_error(reverse, clean, x_0, self.level)
+        rmse, error = root_mean(square)
+        oracle = math.sqrt(fitted.square_error(self.level)) if fitted else None
+        at_level: dict[str, Scalar] = {"noise_level": self.level, "against": "posterior_mean"}
+        rows.append(Measurement("rmse", rmse, error, len(x_0), "1", at_level, oracle=oracle))
+        at_levels = np.geomspace(0.1, 5, 25)
+        errors = [root_mean(self.square_error(reverse, clean, x_0, v))[0] for v in at_levels]
+        v2, n2 = at_levels**2, data.noise**2
+        amplification = np.where(at_levels > data.noise, v2 / np.maximum(v2 - n2, 1e-9), 0)
+        arrays = {
+            "level": at_levels,
+            "error": np.array(errors),
+            "amplification": amplification,
+            "noise": np.array([data.noise]),
+        }
         return Evaluation(tuple(rows), arrays)
 
-    def error(self, reverse: GaussianReverse, clean: GaussianMixture, x_0: Tensor, level: float) -> float:
-        t = reverse.process.schedule.time(torch.full((len(x_0),), level, dtype=torch.float64)).round().long().clamp(min=1)
-        x_t = reverse.process.marginal(x_0, t).sample()
-        exact = clean.denoised(x_t, *reverse.process.schedule(t))
-        off: Tensor = (reverse.predicted(x_t, t) - exact).square().mean()
-        return math.sqrt(off)
+    def square_error(self, reverse: GaussianReverse, clean: GaussianMixture, x_0: Tensor, level: float) -> Tensor:
+        x_t, t = noised(reverse, x_0, level)
+        return mean_square(reverse.predicted(x_t, t) - clean.denoised(x_t, *reverse.process.schedule(t)))
+
+
+class Denoised:
+    """`rmse` of x_0-hat against x_0 itself at noise levels v = sigma_t / alpha_t: E[x_0 | x_t] has the least.
+
+    Arrays, of the first four images in [-1, 1] in grey levels: `original`, and at each of the levels `shown` `noisy`, which is
+    x_t / alpha_t, and `denoised`, (levels, 4, ...).
+    """
+
+    def __init__(self, levels: list[float], shown: list[float], batch_size: int = 500) -> None:
+        self.levels, self.shown, self.batch_size = levels, shown, batch_size
+
+    @torch.no_grad()
+    def __call__(self, reverse: GaussianReverse, data: Data, x_0: Tensor, seed: int) -> Evaluation:
+        rows = []
+        for v in self.levels:
+            seeds.seed_everything(seed, seeds.EVALUATION)  # the same noise for each
+            batches = x_0.split(self.batch_size)  # type: ignore[no-untyped-call]
+            square = torch.cat([mean_square(reverse.predicted(*noised(reverse, x, v)) - x) for x in batches])
+            protocol: dict[str, Scalar] = {"noise_level": v, "against": "x_0"}
+            rows.append(Measurement("rmse", *root_mean(square), len(x_0), "1", protocol))
+        noisy, denoised = [], []
+        for v in self.shown:
+            seeds.seed_everything(seed, seeds.EVALUATION)
+            x_t, t = noised(reverse, x_0[:4], v)
+            noisy.append(levels(DiscreteImages.grey(x_t / per_example(reverse.process.schedule(t)[0], x_t))))
+            denoised.append(levels(DiscreteImages.grey(reverse.predicted(x_t, t))))
+        arrays = {"original": levels(DiscreteImages.grey(x_0[:4])), "noisy": np.stack(noisy), "denoised": np.stack(denoised)}
+        return Evaluation(tuple(rows), arrays)
+
+
+def noised(reverse: GaussianReverse, x_0: Tensor, level: float) -> tuple[Tensor, Tensor]:
+    """A draw of x_t at the whole step t whose sigma_t / alpha_t is nearest to the level, and t."""
+    t = reverse.process.schedule.time(at(x_0, level)).round().long().clamp(min=1)
+    return reverse.process.marginal(x_0, t).sample(), t
+
+
+def mean_square(x: Tensor) -> Tensor:
+    """Of each example, (n,)."""
+    return x.square().flatten(1).mean(1)
+
+
+def root_mean(square: Tensor) -> tuple[float, float]:
+    """Root of the mean, and its standard error."""
+    root = math.sqrt(square.mean())
+    return root, standard_error(square.cpu().numpy()) / (2 * root) if root else 0.0
 
 
 def divergence(mean: Tensor, C: Tensor, x: Tensor) -> float:
