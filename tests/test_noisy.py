@@ -1,15 +1,19 @@
 """Noisy and masked training data: what each objective has as its minimum, where it is known."""
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.distributions import MultivariateNormal, kl_divergence
 
 from dpm.data.mixtures import GaussianMixture, MixtureDenoiser
-from dpm.data.noisy import Noisy
+from dpm.data.noisy import Masked, Noisy
 from dpm.decoders import Network
 from dpm.errors import UserError
-from dpm.evaluators.noisy import LearnedLaw, divergence
+from dpm.evaluators.masked import Slopes
+from dpm.evaluators.noisy import Denoised, LearnedLaw, divergence
+from dpm.networks.mlp import FourierMLP
+from dpm.networks.wrappers import WithPattern
 from dpm.objectives.ambient import FromMasked
 from dpm.objectives.noisy import FromNoisy
 from dpm.oracles.fitted_gaussian import FittedGaussian
@@ -146,32 +150,50 @@ def test_noise_multiplies_the_examples_that_a_variance_takes() -> None:
     assert noisy == pytest.approx((676 + 26) / 200)
 
 
+def test_an_estimate_that_is_what_it_sees_errs_by_the_noise() -> None:
+    """x_0-hat = x_t / alpha_t: the error at each level is the level, and `denoised` is `noisy`."""
+
+    class AsSeen(nn.Module):
+        def forward(self, x: Tensor, t: Tensor) -> Tensor:
+            return x / PROCESS.schedule(t)[0][:, None, None, None]
+
+    x_0 = torch.rand(300, 1, 8, 8, dtype=torch.float64) * 2 - 1
+    found = Denoised([0.25, 1.0, 4.0], [0.25], batch_size=100)(reverse(AsSeen()), Noisy(CLEAN, NOISE), x_0, 0)
+    for m, level in zip(found.measurements, (0.25, 1.0, 4.0), strict=True):
+        assert m.protocol["noise_level"] == level
+        assert m.value == pytest.approx(level, abs=4 * m.stderr + 0.01 * level)  # the nearest whole step
+        assert m.stderr == pytest.approx(level / (2 * 64 * 300) ** 0.5, rel=0.2)
+    assert found.arrays["noisy"].shape == (1, 4, 1, 8, 8)
+    np.testing.assert_array_equal(found.arrays["noisy"], found.arrays["denoised"])
+
+
+PAIR = GaussianMixture([1.0], [[0.0, 0.0]], torch.tensor([[[1.0, 0.8], [0.8, 1.0]]]))
+
+
 class Linear(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(2, 2, dtype=torch.float64))
 
-    def forward(self, seen: Tensor, t: Tensor) -> Tensor:
+    def forward(self, x: Tensor, t: Tensor, seen: Tensor) -> Tensor:
         """By the first coordinate, for the pattern (1, 0) alone."""
-        pattern = (seen[:, 2] * (1 - seen[:, 3]))[:, None]
-        return pattern * seen[:, :1] * self.weight[:, 0]
+        pattern = (seen[:, 0] * (1 - seen[:, 1]))[:, None]
+        return pattern * x[:, :1] * self.weight[:, 0]
 
 
 @pytest.mark.parametrize("delete", [0.1, 0.0])
 def test_masked_data_determine_every_coordinate_by_further_deletions(delete: float) -> None:
     """x_0 ~ N(0, [[1, 0.8], [0.8, 1]]) at sigma / alpha = 1/2, half of it seen: coefficients 0.8, 0.64 of pattern (1, 0)."""
     n, process = 400_000, one_level(0.5)
-    pair = GaussianMixture([1.0], [[0.0, 0.0]], torch.tensor([[[1.0, 0.8], [0.8, 1.0]]]))
-    x_0 = pair.sample(n, torch.Generator().manual_seed(0))
-    known = (torch.rand(x_0.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64) < 0.5).double()
+    batch = Masked(PAIR, keep=0.5).batch(n, 0, 0)
     network = Linear()
     torch.manual_seed(0)
-    FromMasked(delete)(reverse(network, process), (known * x_0, known)).mean().backward()
+    FromMasked(delete)(reverse(network, process), batch).mean().backward()
     slope = network.weight.grad[:, 0].clone()
     network.weight.data += 1
     network.weight.grad = None
     torch.manual_seed(0)
-    FromMasked(delete)(reverse(network, process), (known * x_0, known)).mean().backward()
+    FromMasked(delete)(reverse(network, process), batch).mean().backward()
     curvature = network.weight.grad[:, 0] - slope
     alpha = process.schedule(torch.tensor([1]))[0].item()
     if delete == 0:
@@ -182,7 +204,44 @@ def test_masked_data_determine_every_coordinate_by_further_deletions(delete: flo
     assert coefficients[1].item() == pytest.approx(0.64 if delete else 0, abs=0.03)
 
 
-@pytest.mark.parametrize("wrong", [lambda: FromNoisy(0.0), lambda: FromNoisy(0.5, least=1.0), lambda: FromMasked(1.0)])
+class Exact(nn.Module):
+    """E[x_0 | x_t] of the pair where the first coordinate of x_t alone is seen."""
+
+    def forward(self, x: Tensor, t: Tensor, seen: Tensor) -> Tensor:
+        assert torch.equal(seen, torch.tensor([1.0, 0.0]).expand_as(seen))
+        alpha, sigma = PROCESS.schedule(t)
+        return x[:, :1] * (alpha / (alpha**2 + sigma**2))[:, None] * PAIR.covariances[0, 0]
+
+
+def test_the_slopes_of_the_exact_estimate_are_its_regression_coefficients() -> None:
+    found = Slopes(0.5)(reverse(Exact()), Masked(PAIR, 0.5), PAIR.held_out(1000), 0).measurements
+    slopes, errors = ([m for m in found if m.quantity == quantity] for quantity in ("estimate_slope", "rmse"))
+    assert [m.oracle for m in slopes] == pytest.approx([0.8, 0.64])
+    assert [m.value for m in slopes] == pytest.approx([0.8, 0.64], rel=2e-3)  # the nearest whole step
+    assert [m.value for m in errors] == pytest.approx([0, 0], abs=2e-3)
+
+
+def test_masked_data_know_a_share_of_their_coordinates_and_the_pattern_is_seen() -> None:
+    x, known = Masked(PAIR, keep=0.5).batch(10_000, 0, 0)
+    assert known.mean().item() == pytest.approx(0.5, abs=0.02)
+    assert bool((x[known == 0] == 0).all())
+    network = WithPattern(FourierMLP(4, 2, 1000, 8, 2, 0))
+    nn.init.normal_(network.network.head.weight)
+    t, every = torch.ones(10_000, dtype=torch.long), torch.ones_like(x)
+    torch.testing.assert_close(network(x, t), network(x, t, every))
+    assert not torch.equal(network(x, t), network(x, t, known))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda: FromNoisy(0.0),
+        lambda: Masked(PAIR, 0.0),
+        lambda: Noisy(CLEAN, -1.0),
+        lambda: FromNoisy(0.5, least=1.0),
+        lambda: FromMasked(1.0),
+    ],
+)
 def test_what_cannot_be_meant_is_refused(wrong) -> None:
     with pytest.raises(UserError):
         wrong()

@@ -106,8 +106,8 @@ class Denoised:
             x_t, t = noised(reverse, x_0[:4], v)
             noisy.append(levels(DiscreteImages.grey(x_t / per_example(reverse.process.schedule(t)[0], x_t))))
             denoised.append(levels(DiscreteImages.grey(reverse.predicted(x_t, t))))
-        arrays = {"original": levels(DiscreteImages.grey(x_0[:4])), "noisy": np.stack(noisy), "denoised": np.stack(denoised)}
-        return Evaluation(tuple(rows), arrays)
+        pictures = {"noisy": np.stack(noisy), "denoised": np.stack(denoised)} if self.shown else {}
+        return Evaluation(tuple(rows), {"original": levels(DiscreteImages.grey(x_0[:4])), **pictures})
 
 
 def noised(reverse: GaussianReverse, x_0: Tensor, level: float) -> tuple[Tensor, Tensor]:

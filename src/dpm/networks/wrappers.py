@@ -51,3 +51,17 @@ class Autocast(nn.Module):
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.precision is torch.bfloat16):
             output: Tensor = self.network(x.float().contiguous(memory_format=self.memory_format), t)
         return output.to(x.dtype)
+
+
+class WithPattern(nn.Module):
+    """The network sees, beside x (B, d), the 0-1 pattern of the coordinates that are seen; all of them where none is given."""
+
+    wraps = "network"
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor, t: Tensor, seen: Tensor | None = None) -> Tensor:
+        output: Tensor = self.network(torch.cat([x, torch.ones_like(x) if seen is None else seen], 1), t)
+        return output

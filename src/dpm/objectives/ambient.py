@@ -8,7 +8,7 @@ from dpm.reverse.gaussian import GaussianReverse
 
 
 class FromMasked:
-    """Batches (A x_0, A), A a 0-1 mask. The network sees (A~ x_t, A~) as one input, A~ = A with further deletions:
+    """Batches (A x_0, A), A a 0-1 mask. The network, `network(A~ x_t, t, A~)`, sees A~ = A with further deletions:
 
     |A (x_0-hat(A~ x_t, A~) - x_0)|^2,   each coordinate of A kept in A~ with probability 1 - delete, shape (B,).
 
@@ -26,6 +26,6 @@ class FromMasked:
         t = torch.randint(1, len(reverse.process.schedule) + 1, (len(x_0),), device=x_0.device)
         seen = known * (torch.rand_like(x_0) >= self.delete)
         x_t = reverse.process.marginal(x_0, t).sample()  # what A hides of it, A~ hides too
-        x_0_hat = reverse.network(torch.cat([seen * x_t, seen], 1), t)
+        x_0_hat = reverse.network(seen * x_t, t, seen)
         error: Tensor = known * (x_0_hat - x_0)
         return error.square().flatten(1).mean(1)

@@ -10,6 +10,7 @@ from typing import Any
 import psutil
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves, tree_map
 
 from dpm import seeds
 from dpm.errors import UserError
@@ -37,9 +38,9 @@ def rehearse_loss(run: Run, reverse: Any, data: Any, objective: Any) -> None:
     seeds.seed_everything(run.seed, seeds.NOISE)
     without = " (T = 1 leaves no transition)" if reverse.process.schedule.end == 1 else ""
     with explained(f"examples of {_named(data)}, the reverse process and the objective do not fit together{without}"):
-        x_0 = data.batch(2, run.seed, 0).to(run.config["device"])
-        refuse_loss_of_nothing(objective(reverse, x_0).mean(), reverse)
-        refuse_infinite_step(reverse, x_0)
+        batch = tree_map(lambda x: x.to(run.config["device"]), data.batch(2, run.seed, 0))
+        refuse_loss_of_nothing(objective(reverse, batch).mean(), reverse)
+        refuse_infinite_step(reverse, tree_leaves(batch)[0])
 
 
 def rehearse_optimizer(run: Run) -> None:

@@ -129,6 +129,7 @@ QUANTITIES = {
     "prior_kl": Meaning("L_T = KL(q(x_T | x_0) || p(x_T)), 2020 eq. 5", NEGATIVE, NO_SCALE),
     "distortion": Meaning("L_0, 2020 section 4.3", NEGATIVE, GREY_LEVELS),
     "rmse": Meaning("root of the mean squared error of x_0-hat"),
+    "estimate_slope": Meaning("slope of a coordinate of x_0-hat in the only one of x_t / alpha_t that is seen"),
     "sliced_distance": Meaning("root of the mean squared Wasserstein-2 distance of projections on random lines", better=LOWER),
     "sampling_evaluations": Meaning("looks at the network that one batch of samples takes", better=LOWER),
     "patch_distance": Meaning("root of the Frechet distance per dimension between Gaussians of patches", better=LOWER),
