@@ -84,8 +84,8 @@ class LearnedLaw:
 class Denoised:
     """`rmse` of x_0-hat against x_0 itself at noise levels v = sigma_t / alpha_t: E[x_0 | x_t] has the least.
 
-    Arrays, of the first four images in [-1, 1] in grey levels: `original`, and at each of the levels `shown` `noisy`, which is
-    x_t / alpha_t, and `denoised`, (levels, 4, ...).
+    Arrays: `level` and `error`; of the first four images in [-1, 1], in grey levels, `original`, and at each of the levels `shown`
+    (levels, 4, ...) `noisy`, which is x_t / alpha_t, and `denoised`.
     """
 
     def __init__(self, levels: list[float], shown: list[float], batch_size: int = 500) -> None:
@@ -107,7 +107,8 @@ class Denoised:
             noisy.append(levels(DiscreteImages.grey(x_t / per_example(reverse.process.schedule(t)[0], x_t))))
             denoised.append(levels(DiscreteImages.grey(reverse.predicted(x_t, t))))
         pictures = {"noisy": np.stack(noisy), "denoised": np.stack(denoised)} if self.shown else {}
-        return Evaluation(tuple(rows), {"original": levels(DiscreteImages.grey(x_0[:4])), **pictures})
+        errors = {"level": np.array(self.levels), "error": np.array([m.value for m in rows])}
+        return Evaluation(tuple(rows), {**errors, "original": levels(DiscreteImages.grey(x_0[:4])), **pictures})
 
 
 def noised(reverse: GaussianReverse, x_0: Tensor, level: float) -> tuple[Tensor, Tensor]:
