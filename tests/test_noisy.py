@@ -16,7 +16,7 @@ from dpm.networks.mlp import FourierMLP
 from dpm.networks.wrappers import WithPattern
 from dpm.objectives.ambient import FromMasked
 from dpm.objectives.noisy import FromNoisy
-from dpm.oracles.fitted_gaussian import FittedGaussian
+from dpm.oracles.from_examples import FittedGaussian, by_heart
 from dpm.predictions.papers import X0
 from dpm.processes.gaussian import GaussianDiffusion
 from dpm.reverse.gaussian import GaussianReverse
@@ -140,6 +140,22 @@ def test_a_gaussian_that_is_fitted_to_examples_costs_what_the_closed_form_says(n
     x_0_hat = m[:, None] + (u - m[:, None]) @ matrices.mT
     right = u @ (eye - v**2 * torch.linalg.inv(S + v**2 * eye))
     assert (x_0_hat - right).square().mean().item() == pytest.approx(fitted.square_error(v), rel=0.06)
+
+
+def test_what_is_learned_by_heart_is_the_posterior_mean_of_a_law_of_points() -> None:
+    y, u, v = Noisy(CLEAN, NOISE, number=7).examples(0), CLEAN.held_out(30), 0.55
+    spread = v**2 - NOISE**2
+    points = GaussianMixture(torch.full((7,), 1 / 7, dtype=torch.float64), y, torch.full_like(y, 1e-10))
+    mean = points.denoised(u, 1.0, spread**0.5)
+    torch.testing.assert_close(by_heart(y, NOISE, u, v, batch_size=20), u + v**2 / spread * (mean - u), rtol=1e-5, atol=1e-5)
+
+
+def test_an_exact_denoiser_is_better_than_what_is_learned_by_heart() -> None:
+    model = GaussianReverse(PROCESS, MixtureDenoiser(CLEAN, PROCESS.schedule), X0(), FixedLarge(), Network())
+    found = LearnedLaw(400, 20, 0.55)(model, Noisy(CLEAN, NOISE, 100), CLEAN.held_out(200), 0).measurements
+    network, by_heart = (m for m in found if m.quantity == "rmse")
+    assert network.value < 1e-12 < network.oracle < by_heart.value
+    assert by_heart.recipe == {}
 
 
 def test_noise_multiplies_the_examples_that_a_variance_takes() -> None:

@@ -2,6 +2,8 @@
 
 import copy
 import math
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +19,7 @@ from dpm.errors import UserError
 from dpm.evaluators import Evaluation
 from dpm.evaluators.samples import levels
 from dpm.facts import Scalar
-from dpm.oracles.fitted_gaussian import FittedGaussian
+from dpm.oracles.from_examples import FittedGaussian, by_heart
 from dpm.processes import at, per_example
 from dpm.reverse.gaussian import GaussianReverse
 from dpm.samplers.ancestral import ancestral, grid
@@ -26,10 +28,11 @@ from dpm.study.records import Measurement, standard_error
 
 class LearnedLaw:
     """KL(clean || Gaussian of the samples' mean and covariance), nats, clean data being Gaussian: at t = 0, and at the noise
-    `level`, by n chains of `steps` steps; `rmse` of x_0-hat against the exact one at that level. The oracle is the Gaussian
-    that is fitted to the training examples, where their number is finite, seen through as many samples. Arrays: root mean
-    square errors `error` at noise levels `level`, v = sigma_t / alpha_t, and `amplification` v^2 / (v^2 - noise^2) above the
-    noise of the data, `noise`.
+    `level`, above that of the data, by n chains of `steps` steps; `rmse` of x_0-hat against the exact one at that level.
+
+    Where the number of training examples is finite, the oracle is the Gaussian that is fitted to them, seen through as many
+    samples, and there is the error of one who learned them by heart. Arrays: root mean square errors `error` at noise levels
+    `level`, v = sigma_t / alpha_t, and `amplification` v^2 / (v^2 - noise^2) above the noise of the data, `noise`.
     """
 
     def __init__(self, n: int, steps: int, level: float) -> None:
@@ -39,10 +42,8 @@ class LearnedLaw:
     def __call__(self, reverse: GaussianReverse, data: Noisy, x_0: Tensor, seed: int) -> Evaluation:
         reverse, x_0 = copy.deepcopy(reverse).cpu(), x_0.cpu()  # where the mixture is
         schedule, clean = reverse.process.schedule, data.clean
-        if not isinstance(clean, GaussianMixture) or len(clean.weights) > 1:
-            raise UserError(
-                "the learned law is compared with one Gaussian: data.clean must be a GaussianMixture of one component"
-            )
+        if not isinstance(clean, GaussianMixture) or len(clean.weights) > 1 or self.level <= data.noise:
+            raise UserError(f"the learned law is compared with one Gaussian, data.clean, above its noise {data.noise}")
         fitted = FittedGaussian(clean.covariances[0], data.noise, data.number) if data.number else None
         end = int(float(schedule.time(torch.tensor(self.level, dtype=torch.float64)))) + 1
         times = sorted({*grid(len(schedule), self.steps), end}, reverse=True)
@@ -59,33 +60,38 @@ class LearnedLaw:
                 own = FittedGaussian(C, 0.0, self.n).divergence(0.0)  # of samples of the exact law
                 oracle = own + fitted.divergence(float(sigma / alpha)) if fitted else None
                 rows.append(Measurement("posterior_divergence", off[0], error, self.n, "nats", protocol, oracle=oracle))
-        square = self.square_error(reverse, clean, x_0, self.level)
-        rmse, error = root_mean(square)
-        oracle = math.sqrt(fitted.square_error(self.level)) if fitted else None
-        at_level: dict[str, Scalar] = {"noise_level": self.level, "against": "posterior_mean"}
-        rows.append(Measurement("rmse", rmse, error, len(x_0), "1", at_level, oracle=oracle))
-        at_levels = np.geomspace(0.1, 5, 25)
-        errors = [root_mean(self.square_error(reverse, clean, x_0, v))[0] for v in at_levels]
-        v2, n2 = at_levels**2, data.noise**2
-        amplification = np.where(at_levels > data.noise, v2 / np.maximum(v2 - n2, 1e-9), 0)
-        arrays = {
-            "level": at_levels,
-            "error": np.array(errors),
-            "amplification": amplification,
-            "noise": np.array([data.noise]),
-        }
-        return Evaluation(tuple(rows), arrays)
+        rows += self.errors(reverse, data, x_0, seed, fitted)
+        v = np.geomspace(0.1, 5, 25)
+        errors = np.array([root_mean(exact_and_off(reverse, clean, *noised(reverse, x_0, level))[1])[0] for level in v])
+        amplification = np.where(v > data.noise, v**2 / np.maximum(v**2 - data.noise**2, 1e-9), 0)
+        known = {"level": v, "error": errors, "amplification": amplification, "noise": np.array([data.noise])}
+        return Evaluation(tuple(rows), known)
 
-    def square_error(self, reverse: GaussianReverse, clean: GaussianMixture, x_0: Tensor, level: float) -> Tensor:
-        x_t, t = noised(reverse, x_0, level)
-        return mean_square(reverse.predicted(x_t, t) - clean.denoised(x_t, *reverse.process.schedule(t)))
+    def errors(
+        self, reverse: GaussianReverse, data: Noisy, x_0: Tensor, seed: int, fitted: FittedGaussian | None
+    ) -> Iterator[Measurement]:
+        about: dict[str, Scalar] = {"noise_level": self.level, "against": "posterior_mean"}
+        x_t, t = noised(reverse, x_0, self.level)
+        exact, off = exact_and_off(reverse, data.clean, x_t, t)
+        oracle = math.sqrt(fitted.square_error(self.level)) if fitted else None
+        yield Measurement("rmse", *root_mean(off), len(x_0), "1", {**about, "estimate": "network"}, oracle=oracle)
+        if fitted:
+            alpha, sigma = (float(c[0]) for c in reverse.process.schedule(t))
+            off = mean_square(by_heart(data.examples(seed), data.noise, x_t / alpha, sigma / alpha) - exact)
+            yield Measurement("rmse", *root_mean(off), len(x_0), "1", {**about, "estimate": "by_heart"}, recipe={})
+
+
+def exact_and_off(reverse: GaussianReverse, clean: Any, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+    """E[x_0 | x_t], and the squared error of x_0-hat from it, (n,)."""
+    exact = clean.denoised(x_t, *reverse.process.schedule(t))
+    return exact, mean_square(reverse.predicted(x_t, t) - exact)
 
 
 class Denoised:
     """`rmse` of x_0-hat against x_0 itself at noise levels v = sigma_t / alpha_t: E[x_0 | x_t] has the least.
 
-    Arrays: `level` and `error`; of the first four images in [-1, 1], in grey levels, `original`, and at each of the levels `shown`
-    (levels, 4, ...) `noisy`, which is x_t / alpha_t, and `denoised`.
+    Arrays: `level` and `error`; in grey levels, of the first four images in [-1, 1], `original`, and at each of the levels
+    `shown`, (levels, 4, ...), `noisy`, which is x_t / alpha_t, and `denoised`.
     """
 
     def __init__(self, levels: list[float], shown: list[float], batch_size: int = 500) -> None:

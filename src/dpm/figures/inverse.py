@@ -1,6 +1,4 @@
-"""Samplers of posteriors beside the exact one: samples, calibration; training on noisy data; restored images."""
-
-from collections.abc import Mapping
+"""Samplers of posteriors beside the exact one: samples, calibration; restored images."""
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -65,27 +63,6 @@ def _of_methods(
     for axes in panels[len(shown) :]:
         axes.set_axis_off()
     return figure, list(zip(panels, shown.values(), strict=False))
-
-
-@styled
-def amplified(arrays: Mapping[str, Arrays]) -> Figure:
-    """Left, of every training by name: error (K,) of x_0-hat at each level (K,). Right: amplification (K,), 0 below."""
-    figure = Figure(figsize=(WIDTH, 2.6), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    for (label, of), style in zip(arrays.items(), ("s--", "o-", "^:"), strict=False):
-        left.loglog(of["level"], of["error"], style, label=label, markersize=3)
-    above = of["amplification"] > 0
-    right.loglog(of["level"][above], of["amplification"][above], "o-", markersize=3)
-    for axes in (left, right):
-        axes.axvline(of["noise"][0], color="0.3", linewidth=1, linestyle=":")
-        axes.set(xlabel=r"noise level $\sigma_t / \alpha_t$", title="dotted: noise of the data")
-    for axes, ticks in ((left, [0.1, 0.2, 0.5, 1, 2, 5]), (right, [0.5, 1, 2, 5])):
-        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-        axes.tick_params(axis="x", which="minor", labelbottom=False)
-    left.set(ylabel=r"RMS error of $\hat x_0$")
-    left.legend()
-    right.set(ylabel=r"error of $\hat x_0$ / error of $E[y \mid x_t]$")
-    return figure
 
 
 @styled
