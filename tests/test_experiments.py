@@ -142,6 +142,7 @@ DONE_WITH = {  # a trained experiment
     "causal": ("sohl_dickstein_2015/dead_leaves",),
     "mnist_implicit": ("ho_2020/mnist", "T=30"),
     "restored": ("ho_2020/mnist", "T=30"),
+    "inpainted": ("ho_2020/mnist", "T=30"),
     "drawn": ("ho_2020/cifar10_bound", "T=30"),
     "code": ("ho_2020/mnist", "T=30"),
     "progressive": ("ho_2020/mnist", "T=30"),

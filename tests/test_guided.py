@@ -12,7 +12,7 @@ from torch import Tensor
 from dpm.data.mixtures import GaussianMixture, MixtureDenoiser
 from dpm.decoders import Network
 from dpm.errors import UserError
-from dpm.observations import Matrix, Observation
+from dpm.observations import Mask, Matrix, Observation
 from dpm.oracles.gaussian import GaussianOracle
 from dpm.oracles.guided_laws import GaussianProblem, Moments
 from dpm.predictions.papers import X0
@@ -93,6 +93,18 @@ def test_tmpd_tends_to_the_posterior_with_the_number_of_steps() -> None:
     assert off[1] < off[0] / 20
     assert off[2] < off[1] / 80
     torch.testing.assert_close(law("tmpd", 20).mean, law("exact", 20).mean)
+
+
+def test_a_mask_multiplies_as_the_matrix_of_its_rows_does() -> None:
+    torch.manual_seed(0)
+    known, mu, deviation = torch.tensor([True, False, True]), torch.randn(5, 3).double(), torch.rand(5, 3).double() + 0.1
+    p, y = normal(mu, deviation), torch.randn(5, 2).double()
+
+    reverse = GaussianReverse(PROCESS, torch.nn.Identity(), X0(), FixedSmall(), Network())
+    operators = (Mask(known), Matrix(torch.eye(3).double()[known]))
+    seen, general = (multiplied(reverse, Observation(A, y, 0.3)).likelihood(p) for A in operators)
+    torch.testing.assert_close(seen.mean, general.mean)
+    torch.testing.assert_close(torch.diag_embed(seen.variance), general.covariance_matrix)
 
 
 @pytest.mark.parametrize(("sweeps", "mean", "variance"), [(1, 0.74426, 0.49814), (5, 1.09712, 0.38689), (10, 1.14984, 0.37346)])

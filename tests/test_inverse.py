@@ -15,6 +15,7 @@ from dpm.evaluators.stored_benchmark import AsCoded, RightCoefficients, distance
 from dpm.processes import at, per_example
 from dpm.processes.gaussian import GaussianDiffusion, Step
 from dpm.reverse.guided.tmpd import TMPD
+from dpm.reverse.linear_factor import multiplied
 from dpm.schedules import linear
 from dpm.variances import Fixed
 
@@ -119,5 +120,16 @@ def test_restored_images_of_a_known_law_are_calibrated() -> None:
     assert (
         psnr["inpainting", "mean"] > psnr["inpainting", "sample"] + 1
     )  # a sample errs sqrt 2 times as much as the mean of all
-    with pytest.raises(UserError):
-        Restored({}, n=1, draws=4, steps=5, noise=0.1)
+    once, often = (
+        Restored({"r": multiplied}, n=40, draws=4, steps=50, noise=0.1, tasks=["inpainting"], sweeps=sweeps)(
+            reverse, pixels, x_0, 0
+        )
+        for sweeps in (1, 4)
+    )
+    assert {m.protocol["task"] for m in once.measurements} == {"inpainting"}
+    (one,), (four,) = ([m.value for m in e.measurements if m.quantity == "spread_ratio"] for e in (once, often))
+    assert abs(four - 1) < 0.15
+    assert abs(four - 1) < abs(one - 1) + 0.05
+    for wrong in ({"n": 1}, {"tasks": ["colouring"]}):
+        with pytest.raises(UserError):
+            Restored({}, **{"n": 2, "draws": 4, "steps": 5, "noise": 0.1, **wrong})

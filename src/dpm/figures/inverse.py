@@ -69,9 +69,11 @@ def _of_methods(
 def restored(arrays: Arrays) -> Figure:
     """A row for each task: two images, A^T y, and of each method a sample and the deviation of samples, times 3."""
     methods = [name for name in NAMES if f"inpainting_{name}" in arrays]
-    figure = Figure(figsize=(WIDTH, 1.5 * WIDTH / (2 + 2 * len(methods)) + 0.5), layout="constrained")
-    panels = figure.subplots(3, 2 + 2 * len(methods), squeeze=False)
-    for row, task in zip(panels, ("inpainting", "deblurring", "subsampling"), strict=True):
+    tasks = [task for task in ("inpainting", "deblurring", "subsampling") if f"{task}_observed" in arrays]
+    size = (WIDTH, 0.5 * len(tasks) * WIDTH / (2 + 2 * len(methods)) + 0.5)
+    figure = Figure(figsize=size, layout="constrained")
+    panels = figure.subplots(len(tasks), 2 + 2 * len(methods), squeeze=False)
+    for row, task in zip(panels, tasks, strict=True):
         shown = {"original": arrays["original"], "observed": arrays[f"{task}_observed"]}
         for name in methods:
             shown[NAMES[name]] = arrays[f"{task}_{name}"]

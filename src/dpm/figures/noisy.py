@@ -41,7 +41,7 @@ def amplified(arrays: Mapping[str, Arrays]) -> Figure:
 def sample_size(records: Sequence[Record]) -> Figure:
     """Left the KL divergence, right the error of x_0-hat above the noise, against the number of training examples.
 
-    Means over seeds with their errors, of records of `LearnedLaw`; lines are their oracles (at t = 0 of noisy data, no more).
+    Means over seeds with their errors, of records of `LearnedLaw`; lines are their oracles, at t = 0 without points.
     """
     figure = Figure(figsize=(WIDTH, 2.8), layout="constrained")
     left, right = figure.subplots(1, 2)
@@ -49,9 +49,10 @@ def sample_size(records: Sequence[Record]) -> Figure:
     errors, by_heart = (selected(records, "rmse", {"estimate": estimate}) for estimate in ("network", "by_heart"))
     kinds = (above, end, errors, by_heart)
     clean, noisy = ([[m for m in of if bool(m.protocol["training_noise"]) == n] for of in kinds] for n in (0, 1))
-    _against_number(left, clean[1], 0, "clean, t = 0")
-    _against_number(left, noisy[0], 1, "noisy, above the noise")
-    _against_number(left, noisy[1], 2, "noisy, t = 0", measured=False)
+    _against_number(left, clean[0], 0, "clean")
+    _against_number(left, noisy[0], 1, "noisy, corrected")
+    _against_number(left, clean[1], 3, "clean, at $t = 0$", measured=False)
+    _against_number(left, noisy[1], 4, "noisy, at $t = 0$", measured=False)
     _against_number(right, clean[2], 0, "clean")
     _against_number(right, noisy[2], 1, "noisy, corrected")
     _against_number(right, noisy[3], 2, "noisy, by heart")
