@@ -88,9 +88,10 @@ def denoised(arrays: Mapping[str, Arrays], noise: float) -> Figure:
     for index, (label, of) in enumerate(arrays.items()):
         left.loglog(of["level"], of["error"], label=label, **told_apart(index))
     left.axvline(noise, color="0.3", linewidth=1, linestyle=":")
-    ticks = [0.25, 0.5, 1, 2, 4]
+    ticks, errors = [0.25, 0.5, 1, 2, 4], [0.15, 0.2, 0.3, 0.4]
     left.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-    left.tick_params(axis="x", which="minor", length=0, labelbottom=False)
+    left.set_yticks(errors, [f"{error:g}" for error in errors])
+    left.tick_params(which="minor", length=0, labelbottom=False, labelleft=False)
     left.set(xlabel=r"noise level $\sigma_t / \alpha_t$", ylabel=r"RMS error of $\hat x_0$")
     left.legend()
     any_of = next(iter(arrays.values()))
@@ -103,4 +104,7 @@ def denoised(arrays: Mapping[str, Arrays], noise: float) -> Figure:
     side = rows[0][0].shape[-1] + 1
     right.set_xticks([side * (k + 0.5) for k in range(len(rows[0]))], ["digit", "noisy", *arrays], rotation=30, ha="right")
     right.set_yticks([])
+    right.tick_params(length=0)
+    right.grid(visible=False)
+    right.spines[:].set_visible(False)
     return figure
