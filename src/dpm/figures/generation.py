@@ -66,6 +66,25 @@ def figure_9(arrays: Arrays) -> Figure:
 
 
 @styled
+def beside_test_images(arrays: Arrays) -> Figure:
+    """Samples above as many test images, each with its distance between Gaussians of patches from the training images.
+
+    arrays: samples, test_images (n, C, H, W); patch_distance_train_mean and _stderr, whose last is that of all samples;
+    patch_distance_floor: mean and standard deviation over sets of as many test images.
+    """
+    columns = min(12, len(arrays["samples"]))
+    kinds = {"samples": [arrays[f"patch_distance_train_{key}"][-1] for key in ("mean", "stderr")]}
+    kinds["test_images"] = arrays["patch_distance_floor"]
+    images = np.stack([arrays[kind][: len(arrays[kind]) // columns * columns] for kind in kinds])
+    images = images.reshape(2, -1, columns, *images.shape[2:])
+    figure, panels = side_by_side(images, 0, COLUMN_LABELS)
+    for axes, rows, (kind, (distance, error)) in zip(panels, images, kinds.items(), strict=True):
+        labelled(axes, rows)
+        axes.set_xlabel(f"{kind.replace('_', ' ')}: patch distance {distance:.1f} ± {error:.1f} grey levels", labelpad=1)
+    return figure
+
+
+@styled
 def figure_10(arrays: Arrays) -> Figure:
     """Quality of x_0-hat along the reverse process: inception score, and FID against the training images.
 
