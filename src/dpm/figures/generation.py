@@ -73,8 +73,8 @@ def beside_test_images(arrays: Arrays) -> Figure:
     patch_distance_floor: mean and standard deviation over sets of as many test images.
     """
     columns = min(12, len(arrays["samples"]))
-    kinds = {"samples": [arrays[f"patch_distance_train_{key}"][-1] for key in ("mean", "stderr")]}
-    kinds["test_images"] = arrays["patch_distance_floor"]
+    of_samples = [arrays[f"patch_distance_train_{key}"][-1] for key in ("mean", "stderr")]
+    kinds = {"samples": of_samples, "test_images": arrays["patch_distance_floor"]}
     images = np.stack([arrays[kind][: len(arrays[kind]) // columns * columns] for kind in kinds])
     images = images.reshape(2, -1, columns, *images.shape[2:])
     figure, panels = side_by_side(images, 0, COLUMN_LABELS)
