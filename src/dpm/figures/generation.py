@@ -73,14 +73,16 @@ def beside_test_images(arrays: Arrays) -> Figure:
     patch_distance_floor: mean and standard deviation over sets of as many test images.
     """
     columns = min(12, len(arrays["samples"]))
-    of_samples = [arrays[f"patch_distance_train_{key}"][-1] for key in ("mean", "stderr")]
-    kinds = {"samples": of_samples, "test_images": arrays["patch_distance_floor"]}
-    images = np.stack([arrays[kind][: len(arrays[kind]) // columns * columns] for kind in kinds])
+    whole = len(arrays["samples"]) // columns * columns
+    images = np.stack([arrays[kind][:whole] for kind in ("samples", "test_images")])
     images = images.reshape(2, -1, columns, *images.shape[2:])
-    figure, panels = side_by_side(images, 0, COLUMN_LABELS)
-    for axes, rows, (kind, (distance, error)) in zip(panels, images, kinds.items(), strict=True):
-        labelled(axes, rows)
-        axes.set_xlabel(f"{kind.replace('_', ' ')}: patch distance {distance:.1f} ± {error:.1f} grey levels", labelpad=1)
+    mean, stderr = (arrays[f"patch_distance_train_{key}"][-1] for key in ("mean", "stderr"))
+    floor, spread = arrays["patch_distance_floor"]
+    figure, (above, below) = side_by_side(images, 0, COLUMN_LABELS)
+    labelled(above, images[0])
+    above.set_xlabel(f"samples: patch distance {mean:.1f} ± {stderr:.1f} grey levels", labelpad=1)
+    labelled(below, images[1])
+    below.set_xlabel(f"test images: patch distance {floor:.1f} ± {spread:.1f} grey levels", labelpad=1)
     return figure
 
 
