@@ -30,7 +30,7 @@ class Simple:
 
 
 class OfNoise(Simple):
-    """|eps - eps_theta|^2 whatever the network predicts, with eps_theta = (x_t - alpha_t x_0-hat) / sigma_t: eq. 14 as printed.
+    """|eps - eps_theta|^2 whatever the network predicts, eps_theta = (x_t - alpha_t x_0-hat) / sigma_t (2020, eq. 14).
 
     A network that predicts eps has the same loss by both.
     """
