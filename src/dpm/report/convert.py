@@ -5,6 +5,7 @@ import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from dpm.errors import UserError
@@ -55,13 +56,24 @@ def typst_source(text: str, cover: Cover, bibliography: Path | None = None) -> s
 
 
 def typeset(source: str, files: Mapping[str, bytes]) -> bytes:
+    """A PDF with tags for screen readers, or without where typst fails on them.
+
+    That depends on where pages happen to break (typst's issues 8487 and 8776); the pages are the same.
+    """
     try:
         import typst
     except ImportError as error:
         raise UserError(MISSING) from error
     with _folder({**files, "report.typ": source.encode()}) as folder:
-        try:  # typst writes the time of compilation into the file, and looks for fonts, unless told not to
-            return bytes(typst.compile(f"{folder}/report.typ", root=folder, ignore_system_fonts=True, timestamp=0))
+        # typst writes the time of compilation into the file, and looks for fonts, unless told not to
+        compiled = partial(typst.compile, f"{folder}/report.typ", root=folder, ignore_system_fonts=True, timestamp=0)
+        try:
+            try:
+                return bytes(compiled())
+            except RuntimeError as error:
+                if "internal error" not in str(error):
+                    raise
+                return bytes(compiled(pdf_tags=False))
         except RuntimeError as error:
             raise UserError(f"typst cannot set the report: {' '.join(str(error).split())}") from error
 
