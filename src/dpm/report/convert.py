@@ -5,8 +5,8 @@ import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
+from typing import Any
 
 from dpm.errors import UserError
 
@@ -66,16 +66,20 @@ def typeset(source: str, files: Mapping[str, bytes]) -> bytes:
         raise UserError(MISSING) from error
     with _folder({**files, "report.typ": source.encode()}) as folder:
         # typst writes the time of compilation into the file, and looks for fonts, unless told not to
-        compiled = partial(typst.compile, f"{folder}/report.typ", root=folder, ignore_system_fonts=True, timestamp=0)
+        given: dict[str, Any] = {"root": folder, "ignore_system_fonts": True, "timestamp": 0}
         try:
-            try:
-                return bytes(compiled())
-            except RuntimeError as error:
-                if "internal error" not in str(error):
-                    raise
-                return bytes(compiled(pdf_tags=False))
+            return bytes(typst.compile(f"{folder}/report.typ", **given))
         except RuntimeError as error:
-            raise UserError(f"typst cannot set the report: {' '.join(str(error).split())}") from error
+            if "internal error" not in str(error):
+                raise _unset(error) from error
+        try:
+            return bytes(typst.compile(f"{folder}/report.typ", pdf_tags=False, **given))
+        except RuntimeError as error:
+            raise _unset(error) from error
+
+
+def _unset(error: RuntimeError) -> UserError:
+    return UserError(f"typst cannot set the report: {' '.join(str(error).split())}")
 
 
 def latex(text: str, cover: Cover, bibliography: Path | None = None) -> str:
