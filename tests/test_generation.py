@@ -497,6 +497,17 @@ def test_figure_10_with_and_without_inception() -> None:
     np.testing.assert_array_equal(right.containers[0][0].get_xydata(), [[1, 9], [12, 5], [24, 2]])
 
 
+def test_samples_stand_above_as_many_test_images_each_with_their_distance() -> None:
+    samples, test_images = fake(24), fake(24)[::-1]
+    floor = np.array([1.5, 0.25])
+    arrays = {"samples": samples, "test_images": test_images, **curve("patch_distance_train"), "patch_distance_floor": floor}
+    above, below = figures.beside_test_images(arrays).axes
+    for axes, images, distance in ((above, samples, "2.0"), (below, test_images, "1.5")):
+        np.testing.assert_allclose(cell(axes, 1, 3), images[15])
+        assert f"patch distance {distance} ±" in axes.get_xlabel()
+    assert above.get_position().y0 > below.get_position().y1
+
+
 def test_nearest_neighbours_show_the_sample_first_and_how_far_the_first_neighbour_is() -> None:
     panel = fake(3, 4)
     (axes,) = figures.nearest_neighbours({"neighbours": panel, "neighbour_rmse": np.array([[31.4, 40, 50]] * 3)}).axes

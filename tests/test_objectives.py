@@ -13,13 +13,13 @@ from dpm.data.synthetic import GaussianData
 from dpm.decoders import Stationary
 from dpm.errors import UserError
 from dpm.objectives.one_term import OneTerm
-from dpm.objectives.simple import Simple
+from dpm.objectives.simple import OfNoise, Simple
 from dpm.objectives.weighted import Weighted
-from dpm.predictions import Prediction
+from dpm.predictions import DataPrediction, Prediction
 from dpm.predictions.papers import X0, Epsilon, ForwardPerturbation, Mean, Velocity
 from dpm.processes.gaussian import GaussianDiffusion
 from dpm.reverse.gaussian import GaussianReverse
-from dpm.times import stratified
+from dpm.times import Uniform, stratified
 from dpm.variances import FixedLarge, FixedSmall, LearnedPosterior, SigmoidPerturbation, Variance
 
 T = 4
@@ -92,6 +92,25 @@ def test_simple_regresses_the_half_of_the_output_that_is_the_mean(prediction: Pr
         torch.manual_seed(1)
         losses.append(Simple()(reverse(0.1, prediction, variance, groups), x_0))
     assert torch.equal(*losses)
+
+
+@pytest.mark.parametrize("prediction", [X0(), Velocity(), Mean()], ids=lambda p: type(p).__name__)
+def test_simple_of_noise_is_the_error_of_eps_whatever_the_network_predicts(prediction: DataPrediction) -> None:
+    """x_0-hat by another prediction stands for eps_theta = (x_t - alpha x_0-hat) / sigma; with Epsilon it is Simple."""
+    x_0, other = DATA.batch(16, 0, 0), reverse(0.1, prediction)
+    torch.manual_seed(1)
+    loss = OfNoise()(other, x_0)
+    torch.manual_seed(1)
+    _, t, _ = Uniform().draw(other, x_0, 1)
+    x_t = other.process.marginal(x_0, t).sample()
+    of_eps = Epsilon()
+    eps, of = (of_eps.target(other.process, x, x_t, t) for x in (x_0, other.predicted(x_t, t)))
+    torch.testing.assert_close(loss, (eps - of).square().flatten(1).mean(1))
+    losses = []
+    for objective in (Simple(), OfNoise()):
+        torch.manual_seed(1)
+        losses.append(objective(reverse(0.1, of_eps), x_0))
+    torch.testing.assert_close(*losses)
 
 
 def test_simple_refuses_a_prediction_that_has_no_target() -> None:

@@ -6,6 +6,7 @@ import re
 import shutil
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -285,3 +286,26 @@ def test_the_index_reads_the_forms_that_docstrings_use(tmp_path: Path):
     (tmp_path / "b.py").write_text('def f():\n    """x (eq. 3)."""\n')
     with pytest.raises(UserError, match=r"b.py: the docstring of f cites 'eq. 3' of no paper"):
         equations.index(tmp_path)
+
+
+def test_pages_without_tags_where_typst_fails_on_them_and_nothing_else_is_forgiven(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its internal errors depend on where pages break, so that no short source has them for good."""
+    compiled, asked = typst.compile, []
+
+    def failing(*arguments: Any, pdf_tags: bool = True, **options: Any) -> Any:
+        asked.append(pdf_tags)
+        if pdf_tags:
+            raise RuntimeError("internal error: parent group (occurred at tags/tree/build.rs)")
+        return compiled(*arguments, pdf_tags=pdf_tags, **options)
+
+    tagged = convert.typeset("= A page", {})
+    assert b"/StructTreeRoot" in tagged
+    with pytest.raises(UserError, match=r"typst cannot set the report: .*unknown variable: missing"):
+        convert.typeset("#missing", {})
+    monkeypatch.setattr(typst, "compile", failing)
+    plain = convert.typeset("= A page", {})
+    assert plain.startswith(b"%PDF")
+    assert b"/StructTreeRoot" not in plain
+    assert asked == [True, False]
+    with pytest.raises(UserError, match=r"typst cannot set the report: .*unknown variable: missing"):
+        convert.typeset("#missing", {})

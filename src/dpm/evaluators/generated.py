@@ -30,7 +30,7 @@ SETS = 5  # at least, of real images
 class Generated:
     """Everything that a sampler of images is judged by, on `chains` chains of `steps` steps.
 
-    x_0-hat at `columns` times (Figures 6 and 10), of which `shown` chains are shown and `kept` samples are kept; `groups`
+    x_0-hat at `columns` times (Figures 6 and 10), of which `shown` chains are shown; `kept` samples and test images; `groups`
     chains that are stopped and completed `completions` times (Figure 7); `pairs` of the held-out images that are mixed
     (Figure 9); `neighbours` of the first `compared` samples among the training images (Figure 12). The quality of predicted
     images is a distance between patches of `side` x `side`, beside sets of as many held-out images. FID and inception score
@@ -82,7 +82,8 @@ class Generated:
         arrays = {key: array for part in parts for key, array in part.arrays.items()}
         about = facts_of(self.wrap(reverse))
         answered = tuple(self.answering(m.with_protocol(about), T) for m in rows)
-        return Evaluation(answered, {**arrays, "samples": samples[: self.kept], "patch_distance_floor": spread})
+        kept = {"samples": samples[: self.kept], "test_images": test[: self.kept]}
+        return Evaluation(answered, {**arrays, **kept, "patch_distance_floor": spread})
 
     def scores(self, data: DiscreteImages, device: torch.device) -> list[Score]:
         """FID and IS, calibrated on real images, where there are weights for them."""

@@ -66,6 +66,27 @@ def figure_9(arrays: Arrays) -> Figure:
 
 
 @styled
+def beside_test_images(arrays: Arrays) -> Figure:
+    """Samples above as many test images, each with its distance between Gaussians of patches from the training images.
+
+    arrays: samples, test_images (n, C, H, W); patch_distance_train_mean and _stderr, whose last is that of all samples;
+    patch_distance_floor: mean and standard deviation over sets of as many test images.
+    """
+    columns = min(12, len(arrays["samples"]))
+    whole = len(arrays["samples"]) // columns * columns
+    images = np.stack([arrays[kind][:whole] for kind in ("samples", "test_images")])
+    images = images.reshape(2, -1, columns, *images.shape[2:])
+    mean, stderr = (arrays[f"patch_distance_train_{key}"][-1] for key in ("mean", "stderr"))
+    floor, spread = arrays["patch_distance_floor"]
+    figure, (above, below) = side_by_side(images, 0, COLUMN_LABELS)
+    labelled(above, images[0])
+    above.set_xlabel(f"samples: patch distance {mean:.1f} ± {stderr:.1f} grey levels", labelpad=1)
+    labelled(below, images[1])
+    below.set_xlabel(f"test images: patch distance {floor:.1f} ± {spread:.1f} grey levels", labelpad=1)
+    return figure
+
+
+@styled
 def figure_10(arrays: Arrays) -> Figure:
     """Quality of x_0-hat along the reverse process: inception score, and FID against the training images.
 

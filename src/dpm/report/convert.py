@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from dpm.errors import UserError
 
@@ -55,15 +56,30 @@ def typst_source(text: str, cover: Cover, bibliography: Path | None = None) -> s
 
 
 def typeset(source: str, files: Mapping[str, bytes]) -> bytes:
+    """A PDF with tags for screen readers, or without where typst fails on them.
+
+    That depends on where pages happen to break (typst's issues 8487 and 8776); the pages are the same.
+    """
     try:
         import typst
     except ImportError as error:
         raise UserError(MISSING) from error
     with _folder({**files, "report.typ": source.encode()}) as folder:
-        try:  # typst writes the time of compilation into the file, and looks for fonts, unless told not to
-            return bytes(typst.compile(f"{folder}/report.typ", root=folder, ignore_system_fonts=True, timestamp=0))
+        # typst writes the time of compilation into the file, and looks for fonts, unless told not to
+        given: dict[str, Any] = {"root": folder, "ignore_system_fonts": True, "timestamp": 0}
+        try:
+            return bytes(typst.compile(f"{folder}/report.typ", **given))
         except RuntimeError as error:
-            raise UserError(f"typst cannot set the report: {' '.join(str(error).split())}") from error
+            if "internal error" not in str(error):
+                raise _unset(error) from error
+        try:
+            return bytes(typst.compile(f"{folder}/report.typ", pdf_tags=False, **given))
+        except RuntimeError as error:
+            raise _unset(error) from error
+
+
+def _unset(error: RuntimeError) -> UserError:
+    return UserError(f"typst cannot set the report: {' '.join(str(error).split())}")
 
 
 def latex(text: str, cover: Cover, bibliography: Path | None = None) -> str:

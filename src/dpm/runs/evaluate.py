@@ -11,6 +11,7 @@ from dpm.facts import Scalar, named
 from dpm.reverse import facts_of
 from dpm.runs import configs
 from dpm.runs.folder import Run, curve
+from dpm.runs.longer import WENT_ON
 from dpm.runs.precision import used
 from dpm.runs.rehearsal import require_memory
 from dpm.runs.stopping import deferred_signals, say
@@ -102,7 +103,7 @@ def recipe(run: Run, reverse: Any, loaded: "Loaded") -> dict[str, Scalar]:
     facts = {**reverse.recipe, "objective": named(objective), "optimizer": optimizer.func.__name__}
     facts |= {"ema_decay": run.plan.ema_decay, "ema_warm_up": run.plan.ema_warm_up} if run.plan.ema_decay > 0 else {}
     facts |= {"starts": run.plan.starts} if run.plan.starts > 1 else {}
-    facts |= {"went_on_at": loaded.budget["went_on_at"]} if "went_on_at" in loaded.budget else {}
+    facts |= {key: loaded.budget[key] for key in WENT_ON if key in loaded.budget}
     if steps := int(loaded.budget.get("steps", 0)):
         facts |= {"steps": steps, "batch_size": int(loaded.budget["examples"]) // steps}
     return facts

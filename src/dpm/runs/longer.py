@@ -3,6 +3,9 @@
 A step is a function of (seed, step), so it ends with the bytes that it would have ended with from the start. That is not so
 where the learning rate follows `training.steps`, as one does that falls to zero at the end: such a run starts anew and says
 so, or with `go_on=true` takes weights, averages and moments into the rest of its own schedule, and its record says where.
+
+Where the shorter run is gone, `go_on=true weights=FILE` goes on from the averaged weights that were shipped of it. Their
+moments were not: the optimizer begins anew there.
 """
 
 import sys
@@ -15,10 +18,12 @@ from dpm.errors import UserError
 from dpm.runs import checkpoints, configs, parallel
 from dpm.runs.folder import Run, locked
 from dpm.runs.stopping import say
+from dpm.runs.weights import load_shipped
 from dpm.stored import read_json
-from dpm.study.records import write_atomically
+from dpm.study.records import sha256, write_atomically
 from dpm.training import Learner
 
+WENT_ON = "went_on_at", "went_on_from"  # what a record says of it
 STEPS, SCHEDULE = "training.steps", "scheduler."
 
 
@@ -51,6 +56,9 @@ def go_on(run: Run, learner: Learner) -> None:
     """Where a run has not begun: the end of a shorter one as its first checkpoint, from which it is resumed like any other."""
     if run.done.is_file() or checkpoints.recognises(run.folder):
         return
+    if run.config["weights"] is not None:
+        go_on_from_weights(run, learner, Path(run.config["weights"]))
+        return
     begun = shorter(run)
     if begun is None:
         if run.config["go_on"]:
@@ -72,6 +80,29 @@ def go_on(run: Run, learner: Learner) -> None:
         write_atomically(run.folder / "metrics.jsonl", (begun.folder / "metrics.jsonl").read_bytes())
         checkpoints.save(run.folder, begun.steps, state)
     say(f"going on from {begun.folder}, step {begun.steps:,}")
+
+
+def go_on_from_weights(run: Run, learner: Learner, path: Path) -> None:
+    """Shipped weights of fewer steps as the first checkpoint: the average begins at them too, and the record names the file."""
+    if not path.is_file():
+        raise UserError(f"weights: there is no file {path}")
+
+    def check(config: dict[str, Any]) -> None:
+        changed = [line for line in configs.differences(config, run.config) if not line.startswith((STEPS, SCHEDULE))]
+        if changed:
+            raise UserError(f"{path} holds weights of another configuration: {'; '.join(changed[:3])} (theirs -> asked for)")
+
+    spent = load_shipped(learner.reverse, path, check).get("budget", {})
+    steps = int(spent.get("steps", 0))
+    if not 0 < steps < run.plan.steps:
+        raise UserError(f"{path} has {steps:,} steps behind it; to go on from there, {STEPS} is more than that")
+    learner.ema.module.load_state_dict(learner.reverse.state_dict())
+    learner.ema.n_averaged.fill_(steps + 1)
+    state = rescheduled({**learner.state_dict(), "step": steps}, learner)
+    origin = {"went_on_at": steps, "went_on_from": sha256(path.read_bytes()), "seconds_before": spent.get("seconds", 0.0)}
+    with locked(run.folder):
+        checkpoints.save(run.folder, steps, {**state, **origin, "losses": [], "processes": parallel.processes()})
+    say(f"going on from {path}, step {steps:,}, with an optimizer that begins anew")
 
 
 def rescheduled(state: dict[str, Any], learner: Learner) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from dpm.evaluators import Evaluation
 from dpm.facts import Scalar
 from dpm.runs import checkpoints, configs, parallel
 from dpm.runs.folder import Metrics, Run, curve, locked, refuse_other_configuration, write_json
-from dpm.runs.longer import go_on
+from dpm.runs.longer import WENT_ON, go_on
 from dpm.runs.pictures import Draw, drawer
 from dpm.runs.rehearsal import rehearse, rehearse_loss
 from dpm.runs.stopping import deferred_signals, say
@@ -30,8 +30,8 @@ Validate = Callable[[torch.nn.Module], Evaluation]
 
 def train(run: Run) -> dict[str, Any] | None:
     """Train, or go on training, until the configured number of steps is done; the content of done.json, to process 0."""
-    if run.config["weights"] is not None:
-        raise UserError("weights: a training starts from its seed's initialisation; it is `evaluate.py` that takes weights")
+    if run.config["weights"] is not None and not run.config["go_on"]:
+        raise UserError("weights: a training starts from its seed's initialisation; with go_on=true it goes on from weights")
     refuse_unwritable(run.done)
     with parallel.joined(run.config["device"]):
         data, objective = run.data(), configs.build(run.config, "objective")
@@ -61,7 +61,8 @@ def _resume(run: Run, learner: Learner) -> dict[str, Any]:
     """Bring the learner to the newest checkpoint, if there is one; what else it holds.
 
     "losses": those since the last row of the metrics; "processes": how many train; and perhaps "went_on_at", the step at which
-    this run's learning rate took over from that of a shorter run.
+    this run's learning rate took over from that of a shorter run, "went_on_from", the weights of which it did, and
+    "seconds_before", what those had cost.
     """
     state, complaints = checkpoints.load_newest(run.folder)
     for complaint in complaints:
@@ -76,7 +77,7 @@ def _resume(run: Run, learner: Learner) -> dict[str, Any]:
         learner.load_state_dict(state)
     except checkpoints.MISFITS as error:
         raise checkpoints.misfit(run.folder, error) from error
-    return {**fresh, **{key: state[key] for key in ("losses", "went_on_at") if key in state}}
+    return {**fresh, **{key: state[key] for key in ("losses", "seconds_before", *WENT_ON) if key in state}}
 
 
 def _lead(run: Run, learner: Learner, data: Any, objective: Any) -> dict[str, Any]:
@@ -107,7 +108,8 @@ def _lead(run: Run, learner: Learner, data: Any, objective: Any) -> dict[str, An
         finally:
             mirror.finish()
         last = {key: metrics.last[key] for key in ("quantity", "value", "stderr", "unit")}
-        spent = budget(run, metrics.seconds) | {key: kept[key] for key in ("went_on_at",) if key in kept}
+        spent = budget(run, round(metrics.seconds + kept.get("seconds_before", 0.0), 1))
+        spent |= {key: kept[key] for key in WENT_ON if key in kept}
         done = {"config_sha256": configs.digest(run.config), "seed": run.seed, **last, "budget": spent}
         write_json(run.done, done)
         say(f"{run.folder}: trained")

@@ -1,7 +1,9 @@
 """Weights on their way from a run, a file or a release into a reverse process, and into the file that is shipped."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -60,16 +62,28 @@ def load_weights(run: Run, reverse: nn.Module) -> Loaded:
             str(shipped) if given else f"neither a finished run in {run.folder} nor {shipped}; train it first, `{run.training}`"
         )
         raise UserError(f"no weights: {where}")
-    if shipped.suffix != ".safetensors":
-        raise UserError(f"{shipped}: give a .safetensors file, a run's folder or a checkpoint in it, or a folder of diffusers")
-    content = verified(shipped)
+    about = load_shipped(reverse, shipped, partial(refuse_other_experiment, run, shipped))
+    return Loaded(str(shipped), about.get("budget", {}))
+
+
+def load_shipped(reverse: nn.Module, path: Path, check: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+    """The weights in a .safetensors file of `evaluate`, into the process; what the file says of itself.
+
+    `check` sees the configuration of the experiment that the file is of; files of before it was written have their schedule
+    alone.
+    """
+    if path.suffix != ".safetensors":
+        raise UserError(f"{path}: give a .safetensors file, a run's folder or a checkpoint in it, or a folder of diffusers")
+    content = verified(path)
     try:
         tensors, about = safetensors.torch.load(content), _about(content)
-        refuse_weights_of_another(run, reverse, shipped, about.get("config"), tensors)
+        if config := about.get("config"):
+            check(config)
+        keep_own_schedule(reverse, path, tensors)
         reverse.load_state_dict(tensors)
     except (safetensors.SafetensorError, ValueError, RuntimeError) as error:
-        raise UserError(f"{shipped} does not fit this configuration: {str(error).splitlines()[-1].strip()}") from error
-    return Loaded(str(shipped), about.get("budget", {}))
+        raise UserError(f"{path} does not fit this configuration: {str(error).splitlines()[-1].strip()}") from error
+    return about
 
 
 def load_from_run(run: Run, reverse: nn.Module, path: Path) -> Loaded:
@@ -101,15 +115,8 @@ def _about(content: bytes) -> dict[str, Any]:
     return {**ours, **ours.pop(ABOUT, {})}
 
 
-def refuse_weights_of_another(
-    run: Run, reverse: nn.Module, path: Path, config: dict[str, Any] | None, tensors: dict[str, torch.Tensor]
-) -> None:
-    """Weights of another configuration would be evaluated under this one's name. The schedule is always our own.
-
-    `config` is what defines the experiment that the file is of; files of before it was written have their schedule alone.
-    """
-    if config:
-        refuse_other_experiment(run, path, config)
+def keep_own_schedule(reverse: nn.Module, path: Path, tensors: dict[str, torch.Tensor]) -> None:
+    """The schedule is always our own, to the last digit; raises UserError where that of the weights is another one."""
     for key, own in reverse.named_buffers():
         if key.startswith("process.") and key in tensors:
             if tensors[key].shape != own.shape or not torch.allclose(tensors[key].to(own), own, rtol=1e-9):
