@@ -179,7 +179,7 @@ def test_an_estimate_that_is_what_it_sees_errs_by_the_noise() -> None:
         assert m.protocol["noise_level"] == level
         assert m.value == pytest.approx(level, abs=4 * m.stderr + 0.01 * level)  # the nearest whole step
         assert m.stderr == pytest.approx(level / (2 * 64 * 300) ** 0.5, rel=0.2)
-    assert found.arrays["noisy"].shape == (1, 4, 1, 8, 8)
+    assert found.arrays["noisy"].shape == (1, 1, 8, 8)
     np.testing.assert_array_equal(found.arrays["noisy"], found.arrays["denoised"])
 
 

@@ -90,8 +90,8 @@ def exact_and_off(reverse: GaussianReverse, clean: Any, x_t: Tensor, t: Tensor) 
 class Denoised:
     """`rmse` of x_0-hat against x_0 itself at noise levels v = sigma_t / alpha_t: E[x_0 | x_t] has the least.
 
-    Arrays: `level` and `error`; in grey levels, of the first four images in [-1, 1], `original`, and at each of the levels
-    `shown`, (levels, 4, ...), `noisy`, which is x_t / alpha_t, and `denoised`.
+    Arrays: `level` and `error`; in grey levels, of the first image in [-1, 1], `original`, and at each of the levels `shown`,
+    (levels, ...), `noisy`, which is x_t / alpha_t, and `denoised`.
     """
 
     def __init__(self, levels: list[float], shown: list[float], batch_size: int = 500) -> None:
@@ -109,12 +109,12 @@ class Denoised:
         noisy, denoised = [], []
         for v in self.shown:
             seeds.seed_everything(seed, seeds.EVALUATION)
-            x_t, t = noised(reverse, x_0[:4], v)
-            noisy.append(levels(DiscreteImages.grey(x_t / per_example(reverse.process.schedule(t)[0], x_t))))
-            denoised.append(levels(DiscreteImages.grey(reverse.predicted(x_t, t))))
+            x_t, t = noised(reverse, x_0[:1], v)
+            noisy.append(levels(DiscreteImages.grey(x_t / per_example(reverse.process.schedule(t)[0], x_t)))[0])
+            denoised.append(levels(DiscreteImages.grey(reverse.predicted(x_t, t)))[0])
         pictures = {"noisy": np.stack(noisy), "denoised": np.stack(denoised)} if self.shown else {}
         errors = {"level": np.array(self.levels), "error": np.array([m.value for m in rows])}
-        return Evaluation(tuple(rows), {**errors, "original": levels(DiscreteImages.grey(x_0[:4])), **pictures})
+        return Evaluation(tuple(rows), {**errors, "original": levels(DiscreteImages.grey(x_0[0])), **pictures})
 
 
 def noised(reverse: GaussianReverse, x_0: Tensor, level: float) -> tuple[Tensor, Tensor]:

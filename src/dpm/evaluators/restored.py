@@ -29,7 +29,7 @@ class Restored:
     4 x 4 blocks (`subsampling`), or some of these `tasks`, each with `noise` (of data in [-1, 1]). `draws` samples an image by
     each of `methods`, in `sweeps` of each step, from a reverse process whose x_0-hat is clipped. `spread_ratio`: standard
     deviation of the samples over the root mean square error of their mean, corrected for their finite number; 1 where samples
-    are the posterior's. Arrays, of the first 4: `original`, and for each task `<task>_observed` (A^T y), `<task>_<method>` (a
+    are the posterior's. Arrays, of the first 2: `original`, and for each task `<task>_observed` (A^T y), `<task>_<method>` (a
     sample) and `_spread` (standard deviation, grey levels).
     """
 
@@ -61,13 +61,13 @@ class Restored:
     def __call__(self, reverse: GaussianReverse, data: object, x_0: Tensor, seed: int) -> Evaluation:
         free, x = clipped(reverse.replacing(decoder=Network())), x_0[: self.n]
         times, rows = grid(len(free.process.schedule), self.steps), []
-        arrays: dict[str, Array] = {"original": levels(grey(x[:4]))}
+        arrays: dict[str, Array] = {"original": levels(grey(x[:2]))}
         for number, (task, A) in enumerate(self.operators(x).items()):
             if task not in self.tasks:
                 continue
             seeds.seed_everything(seed, seeds.EVALUATION, number)
             seen = observed(A, x, self.noise)
-            arrays[f"{task}_observed"] = levels(grey(A.adjoint(seen.y)[:4] * (16 if task == "subsampling" else 1)))
+            arrays[f"{task}_observed"] = levels(grey(A.adjoint(seen.y)[:2] * (16 if task == "subsampling" else 1)))
             repeated = Observation(A, seen.y.repeat_interleave(self.draws, 0), self.noise)
             for name, method in self.methods.items():
                 seeds.seed_everything(seed, seeds.SAMPLING, number)
@@ -77,8 +77,8 @@ class Restored:
                 rows += self.measured(
                     samples, x, {"task": task, "method": name, "sampling_steps": len(times) - 1, "sweeps": self.sweeps}
                 )
-                arrays[f"{task}_{name}"] = levels(grey(samples[:4, 0]))
-                arrays[f"{task}_{name}_spread"] = (127.5 * samples[:4].std(1)).round().byte().cpu().numpy()
+                arrays[f"{task}_{name}"] = levels(grey(samples[:2, 0]))
+                arrays[f"{task}_{name}_spread"] = (127.5 * samples[:2].std(1)).round().byte().cpu().numpy()
         return Evaluation(tuple(rows), arrays)
 
     def measured(self, samples: Tensor, x: Tensor, about: dict[str, Scalar]) -> list[Measurement]:

@@ -81,7 +81,7 @@ def _against_number(axes: Axes, measurements: Sequence[Measurement], index: int,
 def denoised(arrays: Mapping[str, Arrays], noise: float) -> Figure:
     """Left, of every training by name: error (K,) of x_0-hat at each level (K,), dotted the noise of the data. Right: digits.
 
-    A row for each of the levels shown: the first image of `original`, `noisy` and each `denoised`, (levels, n, 1, H, W).
+    A row for each of the levels shown: the `original` (1, H, W), `noisy` and each `denoised`, (levels, 1, H, W).
     """
     figure = Figure(figsize=(WIDTH, 2.6), layout="constrained")
     left, right = figure.subplots(1, 2)
@@ -96,7 +96,7 @@ def denoised(arrays: Mapping[str, Arrays], noise: float) -> Figure:
     left.legend()
     any_of = next(iter(arrays.values()))
     rows = [
-        [any_of["original"][0], any_of["noisy"][row, 0], *(of["denoised"][row, 0] for of in arrays.values())]
+        [any_of["original"], any_of["noisy"][row], *(of["denoised"][row] for of in arrays.values())]
         for row in range(len(any_of["noisy"]))
     ]
     shown = tile(np.stack([image for row in rows for image in row]), len(rows[0]))

@@ -63,11 +63,13 @@ def measured(value: float | None, stderr: float | None = None, unit: str = "") -
 
 
 def limit(value: float | None, stderr: float | None = None, unit: str = "") -> str:
-    """A ceiling or an oracle, to the digit of the error of what it is compared with, at least to the hundredth."""
+    """A ceiling or an oracle, to the digit of the error of what it is compared with, at least to the hundredth and never as 0."""
     if value is None:
         return ""
     digits = max(2, decimals(stderr)) if stderr else 2
-    return f"{value:,.{digits}f} {unit}".strip().replace("-", MINUS)
+    if round(value, digits) == 0 != value:
+        digits = decimals(abs(value))
+    return f"{value:,.{digits}f} {unit}".removesuffix(" 1").strip().replace("-", MINUS)
 
 
 def decimals(stderr: float) -> int:
