@@ -63,7 +63,7 @@ def measured(value: float | None, stderr: float | None = None, unit: str = "") -
 
 
 def limit(value: float | None, stderr: float | None = None, unit: str = "") -> str:
-    """A ceiling or an oracle, to the digit of the error of what it is compared with, at least to the hundredth and never as 0."""
+    """A ceiling or an oracle, to the digit of the error of what it is compared with, to the hundredth at least, never as 0."""
     if value is None:
         return ""
     digits = max(2, decimals(stderr)) if stderr else 2
