@@ -12,6 +12,7 @@ from dpm.decoders import Network
 from dpm.errors import UserError
 from dpm.evaluators.masked import Slopes
 from dpm.evaluators.noisy import Denoised, LearnedLaw, divergence
+from dpm.figures.noisy import FRESH, sample_size
 from dpm.networks.mlp import FourierMLP
 from dpm.networks.wrappers import WithPattern
 from dpm.objectives.ambient import FromMasked
@@ -21,6 +22,7 @@ from dpm.predictions.papers import X0
 from dpm.processes.gaussian import GaussianDiffusion
 from dpm.reverse.gaussian import GaussianReverse
 from dpm.schedules import BetaSchedule, linear
+from dpm.study.records import Record
 from dpm.variances import FixedLarge
 
 NOISE = 0.5
@@ -156,6 +158,21 @@ def test_an_exact_denoiser_is_better_than_what_is_learned_by_heart() -> None:
     network, by_heart = (m for m in found if m.quantity == "rmse")
     assert network.value < 1e-12 < network.oracle < by_heart.value
     assert by_heart.recipe == {}
+
+
+def test_the_figure_of_numbers_has_a_point_for_each_and_the_closed_form_as_a_line() -> None:
+    model = GaussianReverse(PROCESS, MixtureDenoiser(CLEAN, PROCESS.schedule), X0(), FixedLarge(), Network())
+    records, x_0 = [], CLEAN.held_out(100)
+    for noise, number in ((0.0, 100), (NOISE, 100), (NOISE, 1000), (NOISE, 0)):
+        data = Noisy(CLEAN, noise, number)
+        found = [m.with_protocol(data.facts) for m in LearnedLaw(400, 10, 0.55)(model, data, x_0, 0).measurements]
+        records.append(Record("daras_2024/corrected", 0, "laptop", {}, {}, {}, tuple(found)))
+    left, right = sample_size(records).axes
+    points, lines = left.containers[1].lines[0], {line.get_label(): line for line in left.lines}
+    assert points.get_xdata().tolist() == [100, 1000, FRESH]
+    assert lines["noisy, at $t = 0$"].get_xdata().tolist() == [100, 1000]
+    assert lines["noisy, at $t = 0$"].get_ydata()[0] == pytest.approx((1.25**2 + 26**2 + 1.25 * 26 + 27.25) / 200 + 2.5 / 400)
+    assert [text.get_text() for text in right.get_legend().get_texts()] == ["clean", "noisy, corrected", "noisy, by heart"]
 
 
 def test_noise_multiplies_the_examples_that_a_variance_takes() -> None:

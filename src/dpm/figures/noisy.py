@@ -60,7 +60,8 @@ def sample_size(records: Sequence[Record]) -> Figure:
         axes.set(xscale="log", yscale="log", xlabel="training examples", ylabel=label)
         axes.set_xticks([100, 1000, 10_000, FRESH], ["100", "1000", "10,000", "fresh"])
         axes.tick_params(axis="x", which="minor", length=0, labelbottom=False)
-        axes.legend()
+        axes.legend(loc="upper right")
+    left.set_ylim(1e-4, 100)
     return figure
 
 
