@@ -67,20 +67,20 @@ def _of_methods(
 
 @styled
 def restored(arrays: Arrays) -> Figure:
-    """A row for each task: two images, A^T y, and of each method a sample and the deviation of samples, times 3."""
+    """A row for each task: two images, A^T y, and of each method a sample and the deviation of its samples, times 3."""
     methods = [name for name in NAMES if f"inpainting_{name}" in arrays]
     tasks = [task for task in ("inpainting", "deblurring", "subsampling") if f"{task}_observed" in arrays]
     size = (WIDTH, 0.5 * len(tasks) * WIDTH / (2 + 2 * len(methods)) + 0.5)
     figure = Figure(figsize=size, layout="constrained")
     panels = figure.subplots(len(tasks), 2 + 2 * len(methods), squeeze=False)
     for row, task in zip(panels, tasks, strict=True):
-        shown = {"original": arrays["original"], "observed": arrays[f"{task}_observed"]}
+        shown = [("original", arrays["original"]), ("observed", arrays[f"{task}_observed"])]
         for name in methods:
-            shown[NAMES[name]] = arrays[f"{task}_{name}"]
-            shown[f"{NAMES[name]}: spread"] = np.minimum(3 * arrays[f"{task}_{name}_spread"], 255)
-        for axes, (title, images) in zip(row, shown.items(), strict=True):
+            shown.append((NAMES[name].replace(", ", ",\n"), arrays[f"{task}_{name}"]))
+            shown.append(("its spread", np.minimum(3 * arrays[f"{task}_{name}_spread"], 255)))
+        for axes, (title, images) in zip(row, shown, strict=True):
             axes.imshow(tile(images[:2], 2) / 255, interpolation="nearest")
             axes.set(xticks=[], yticks=[])
-            axes.set_title(title if task == "inpainting" else "", fontsize=7)
-        row[0].set_ylabel(task)
+            axes.set_title(title if task == tasks[0] else "", fontsize=7)
+        row[0].set_ylabel(task, fontsize=7)
     return figure
