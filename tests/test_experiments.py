@@ -172,7 +172,8 @@ QUICK = ("swiss_roll", "binary_heartbeat")
 SMALL_CHAIN = {  # where every term is looked at, again and again
     "sohl_dickstein_2015/swiss_roll": ["T=6"],
     "sohl_dickstein_2015/binary_heartbeat": ["T=20", "reverse.network.blocks=[1,10]"],
-    **{f"sohl_dickstein_2015/{name}": ["T=10"] for name in ("textures", "bark", "cifar10", "cifar10_published", "mnist")},
+    **{f"sohl_dickstein_2015/{name}": ["T=10"] for name in ("textures", "bark", "mnist")},
+    **{f"sohl_dickstein_2015/cifar10{form}": ["T=10"] for form in ("", "_eighth", "_published", "_published_eighth")},
     **{
         f"ho_2020/{name}": ["T=8"]
         for name in ("cifar10_bound", "cifar10_bound_shares", "cifar10_simple", "cifar10_simple_residual")
