@@ -17,7 +17,7 @@ from dpm.bridges import GaussianBridges, markovian_fitting, plan, proportional_f
 from dpm.couplings import AsDrawn, MiniBatchEntropic, MiniBatchOT, Reference
 from dpm.data.ends import CoupledBatches, GaussianEnds, TrainingSet
 from dpm.errors import UserError
-from dpm.evaluators.bridges import AuditOfTable, BridgeMarginals, variance_ratios
+from dpm.evaluators.bridges import AuditOfTable, BridgeMarginals, MarginalsOfLastRound, variance_ratios
 from dpm.evaluators.rounds import CouplingOfRounds, ReflowCosts
 from dpm.gaussian_fits import divergence, floor
 from dpm.networks.plain_mlp import PlainMLP
@@ -288,6 +288,10 @@ def test_exact_rounds_are_measured_as_exact() -> None:
         assert abs(m.value - m.oracle) < 4 * m.stderr + 0.002  # of 20 steps
     assert rows[0].quantity == "covariance_error"
     assert rows[0].value < 0.015
+    for model in (reverse, Rounds(reverse.process, lambda: reverse.rounds[2].network, 2)):  # the last starts at either end
+        m = MarginalsOfLastRound([0.0, 0.0], 20)(model, data, data.held_out(10_000), 0).measurements[1]
+        assert m.protocol["times"] == "all"
+        assert m.value == pytest.approx(0.0003, abs=3e-4)
 
 
 def test_reflow_between_gaussians_has_its_closed_form() -> None:
