@@ -67,7 +67,7 @@ def limit(value: float | None, stderr: float | None = None, unit: str = "") -> s
     if value is None:
         return ""
     digits = max(2, decimals(stderr)) if stderr else 2
-    return f"{value:,.{digits}f} {unit}".strip().replace("-", MINUS)
+    return f"{value:,.{digits}f} {unit}".removesuffix(" 1").strip().replace("-", MINUS)
 
 
 def decimals(stderr: float) -> int:
