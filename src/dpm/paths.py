@@ -11,11 +11,13 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.distributions import Distribution
 
 from dpm.continuous import Rectified
 from dpm.errors import UserError
 from dpm.facts import Scalar
 from dpm.processes import per_example
+from dpm.processes.gaussian import normal
 from dpm.schedules import Schedule
 
 
@@ -105,6 +107,12 @@ class Path:
             for a, b, c in (self.coefficients(t), self.rates(t))
         )
         return Point(x_t, velocity, z)
+
+    def marginal(self, ends: Tensor, t: Tensor) -> Distribution:
+        """q(x_t | x_0, x_1) = N(a_t x_0 + b_t x_1, c_t^2 I)."""
+        x_0, x_1 = ends.unbind(1)
+        a, b, c = (per_example(coefficient, x_0) for coefficient in self.coefficients(t))
+        return normal(a * x_0 + b * x_1, c)
 
 
 class BridgeDrift(Path):
