@@ -3,6 +3,7 @@
 import math
 import re
 import shutil
+import statistics
 import subprocess
 import sys
 from collections import Counter
@@ -261,10 +262,13 @@ def test_placeholders_become_numbers(report: Report):
     def filled(text: str) -> str:
         return fill(text, report.claims, report.results, report.pages[0].planned)
 
-    mean = over_seeds(selected([r.record for r in report.results.of(MLP)], "gain_over_null", {"edges": "stationary"}))
+    found = selected([r.record for r in report.results.of(MLP)], "gain_over_null", {"edges": "stationary"})
+    mean, values = over_seeds(found), [m.value for m in found]
     assert filled(f"{{{{claim:{TABLE}/K}}}}") == "2.35 bits"
     assert filled(f"{{{{{MLP}:gain_over_null edges=stationary}}}}") == measured(mean.value, mean.stderr, "bits")
     assert filled(f"{{{{{MLP}:gain_over_null.ceiling edges=stationary}}}}") == f"{mean.ceiling:.3f} bits"
+    assert filled(f"{{{{{MLP}:gain_over_null.median edges=stationary}}}}") == f"{statistics.median(values):.3f} bits"
+    assert filled(f"{{{{{MLP}:gain_over_null.largest edges=stationary}}}}") == f"{max(values):.3f} bits"
     in_nats = measured(mean.value * math.log(2) / 2, mean.stderr * math.log(2) / 2, "nats/dim")
     asked = "gain_over_null edges=stationary in=gain_over_oracle:nats/dim dimensions=2"
     assert filled(f"{{{{{MLP}:{asked}}}}}") == in_nats

@@ -151,12 +151,13 @@ def test_figures_of_rounds_show_what_records_hold() -> None:
     few = [Measurement("deviation", 0.8, 0.0, 1, "1", {"round": 1, "steps_of_solver": k}) for k in (1, 2)]
     (axes,) = rounds.few_steps([record(*few)]).axes
     np.testing.assert_allclose(axes.lines[0].get_ydata(), [0.8, 0.8])
-    about = {"coupling": "MiniBatchOT", "d": 5}
-    rows = [Measurement("gaussian_divergence", v, 0.0, 1, "nats", {**about, "formula": f}) for f, v in FORMULAS]
+    about = {"coupling": "MiniBatchOT", "times": "all", "estimator": "full"}
+    rows = [Measurement("gaussian_divergence", v, 0.0, 1, "nats", {**about, "d": 5, "formula": f}) for f, v in FORMULAS]
+    rows.append(Measurement("gaussian_divergence", 0.017, 0.0, 1, "nats", {**about, "dimensions": 5}))
     claims = [claim for id, claim in CLAIMS.items() if id.startswith("tong_2023/table7/exact/")]
     (axes,) = rounds.audit([record(*rows)], claims).axes
-    assert [float(line.get_ydata()[0]) for line in axes.lines[:2]] == [0.016, 0.004]
-    assert list(axes.lines[2].get_ydata()) == [0.004, 0.006, 0.028, 0.258, 0.977]
+    assert [list(line.get_ydata()) for line in axes.lines[:4]] == [[0.016], [0.017], [0.004], []]  # none with the runner's
+    assert list(axes.lines[4].get_ydata()) == [0.004, 0.006, 0.028, 0.258, 0.977]
 
 
 FORMULAS = (("paper", 0.016), ("runner", 0.004))

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import ot
@@ -15,6 +16,7 @@ from dpm.data import Data
 from dpm.data.ends import GaussianEnds
 from dpm.evaluators import Evaluation
 from dpm.facts import Scalar, named
+from dpm.flows import Field
 from dpm.gaussian_fits import divergence, floor
 from dpm.reverse.scored import ScoredTransport
 from dpm.samplers.sde import euler_maruyama
@@ -28,28 +30,34 @@ class BridgeMarginals:
     the full covariance and by variances alone, at the end and as a mean over all steps + 1 times (Tong et al. 2023, eq. 23).
 
     Its error is the spread that samples of the exact marginal have, its `oracle` their mean, the floor. `covariance` of the
-    ends, a mean over coordinates. `means` are those of the two ends; `claims` maps "end" and "all" to what the divergences by
-    the full covariance answer.
+    ends, a mean over coordinates. `means` are those of the two ends, `n` is of the first examples, of all by default; `claims`
+    maps "end" and "all", of the full covariance, and "diagonal end" and the like to what they answer.
     """
 
-    def __init__(self, means: list[float], steps: int, claims: Mapping[str, str] | None = None) -> None:
-        self.means, self.steps, self.claims = means, steps, claims or {}
+    def __init__(self, means: list[float], steps: int, n: int | None = None, claims: Mapping[str, str] | None = None) -> None:
+        self.means, self.steps, self.n, self.claims = means, steps, n, claims or {}
+
+    def bridge(self, reverse: Any) -> tuple[Field, int]:
+        """Its drift and the end that it starts from."""
+        return reverse.drift, 0
 
     @torch.no_grad()
-    def __call__(self, reverse: ScoredTransport, data: Data, x_0: Tensor, seed: int) -> Evaluation:
-        reverse, start, rows = copy.deepcopy(reverse).cpu(), x_0.cpu()[:, 0], list[Measurement]()
-        (n, _, d), sigma = x_0.shape, reverse.process.noise.scale
+    def __call__(self, reverse: Any, data: Data, x_0: Tensor, seed: int) -> Evaluation:
+        reverse, rows = copy.deepcopy(reverse).cpu(), list[Measurement]()
+        drift, first = self.bridge(reverse)
+        start, (m_0, m_1) = x_0.cpu()[: self.n, first], (self.means[first], self.means[1 - first])
+        (n, d), sigma = start.shape, reverse.process.noise.scale
         seeds.seed_everything(seed, seeds.EVALUATION)
         grid, exact = np.linspace(0, 1, self.steps + 1), GaussianBridges(ONE, ONE, plan(ONE, ONE, sigma), sigma)
-        path = [start, *euler_maruyama(reverse.drift, start, grid.tolist(), sigma)]
-        marginals = [(float(exact.covariance(t)[0, 0]), (1 - t) * self.means[0] + t * self.means[1]) for t in grid]
+        path = [start, *euler_maruyama(drift, start, grid.tolist(), sigma)]
+        marginals = [(float(exact.covariance(t)[0, 0]), (1 - t) * m_0 + t * m_1) for t in grid]
         about: dict[str, Scalar] = {"solver": "euler_maruyama", "steps_of_solver": self.steps}
         for estimator, diagonal, fitted in (("full", False, d * (d + 3) / 2), ("diagonal", True, 2 * d)):
             kl = [divergence(x.numpy(), *marginal, diagonal) for x, marginal in zip(path, marginals, strict=True)]
             for times, value in (("end", kl[-1]), ("all", float(np.mean(kl)))):
                 protocol = {**about, "estimator": estimator, "times": times}
                 spread, least = (fitted / 2) ** 0.5 / n, floor(d, n, diagonal=diagonal)
-                claim = None if diagonal else self.claims.get(times)
+                claim = self.claims.get(f"diagonal {times}" if diagonal else times)
                 rows.append(Measurement("gaussian_divergence", value, spread, n, "nats", protocol, claim, oracle=least))
         ends = torch.stack([start, path[-1]], 1) - torch.stack([start, path[-1]], 1).mean(0)
         products = ends.prod(1).mean(1).numpy()
@@ -57,6 +65,14 @@ class BridgeMarginals:
             "covariance", float(products.mean()), standard_error(products), n, "1", about, oracle=float(exact.C[0, 0])
         )
         return Evaluation((*rows, c))
+
+
+class MarginalsOfLastRound(BridgeMarginals):
+    """The same of the last of `dpm.reverse.rounds.Rounds`, whose field is a drift, from either end in turn."""
+
+    def bridge(self, reverse: Any) -> tuple[Field, int]:
+        *before, last = reverse
+        return last.field, len(before) % 2
 
 
 class AuditOfTable:

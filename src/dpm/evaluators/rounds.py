@@ -17,17 +17,18 @@ from dpm.objectives.matching import Matching
 from dpm.processes import per_example
 from dpm.reverse.rounds import BackAndForth, Rounds
 from dpm.reverse.transport import Transport
+from dpm.samplers.ode import heun_step
 from dpm.study.records import Measurement, standard_error
 from dpm.times import spread
 from dpm.transport import pushed
 
 
 class ReflowCosts:
-    """Of each round, in `steps` of Euler's: `transport_cost` E |x_1 - x_0|^2 of the pairs that it learns from and of those that
+    """Of each round, in `steps` of Heun's: `transport_cost` E |x_1 - x_0|^2 of the pairs that it learns from and of those that
     it makes; `straightness` S = E int |z_1 - z_0 - v|^2 dt; `crossing` V, its loss at these pairs; and `cost_identity`,
     S + V - (cost before - after), a share of the cost before, 0 for the exact field. `path_energy`, and the `deviation` of what
-    fewer steps make. Of the first round `velocity_error`, (E int |v - u|^2 / E int |u|^2)^1/2, u exact. `claims` maps
-    "straightness 1", of round 1, and the like to what they answer.
+    fewer of Euler's steps make. Of the first round `velocity_error`, (E int |v - u|^2 / E int |u|^2)^1/2, u exact. `claims`
+    maps "straightness 1", of round 1, and the like to what they answer.
     """
 
     def __init__(self, steps: int, fewer: Sequence[int], claims: Mapping[str, str] | None = None) -> None:
@@ -39,14 +40,14 @@ class ReflowCosts:
         reverse, pairs, n = copy.deepcopy(reverse).cpu(), x_0.cpu(), len(x_0)
 
         def row(quantity: str, value: float, stderr: float, **about: Scalar) -> None:
-            protocol = {"round": number, "solver": "euler", "steps_of_solver": self.steps, **about}
+            protocol = {"round": number, "solver": "heun", "steps_of_solver": self.steps, **about}
             rows.append(Measurement(quantity, value, stderr, n, "1", protocol, self.claims.get(f"{quantity} {number}")))
 
         for number, flow in enumerate(reverse, 1):
             seeds.seed_everything(seed, seeds.EVALUATION, number)
             if number == 1:
                 row("velocity_error", *velocity_error(flow, data, pairs))
-            start, journey = pairs[:, 0], pushed(flow.field, pairs[:, 0], self.steps)
+            start, journey = pairs[:, 0], pushed(flow.field, pairs[:, 0], self.steps, step=heun_step)
             made = torch.stack([start, journey.end], 1)
             before, after = squared(pairs), squared(made)
             straight, crossing = journey.energy - after, squared_error(flow, pairs)
@@ -58,7 +59,13 @@ class ReflowCosts:
             row("cost_identity", *ratio(straight + crossing - (before - after), before))
             for steps in self.fewer:
                 end = pushed(flow.field, start, steps).end
-                row("deviation", float(end.std()), float(end.std()) / (2 * end.numel()) ** 0.5, steps_of_solver=steps)
+                row(
+                    "deviation",
+                    float(end.std()),
+                    float(end.std()) / (2 * end.numel()) ** 0.5,
+                    solver="euler",
+                    steps_of_solver=steps,
+                )
             pairs = made
         return Evaluation(tuple(rows))
 

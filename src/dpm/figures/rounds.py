@@ -62,18 +62,25 @@ def few_steps(records: Sequence[Record]) -> Figure:
 
 @styled
 def audit(records: Sequence[Record], claims: Sequence[Claim]) -> Figure:
-    """Mean divergence against the dimension: published, and with perfect networks by either formula."""
-    rows = [m for m in records[0].measurements if "formula" in m.protocol and m.protocol["coupling"] == "MiniBatchOT"]
+    """Mean divergence against the dimension: published; of each record, trained by one of two formulas; and, of the records
+    that have it, with perfect networks by either."""
+    measured = [
+        (r.experiment.endswith("runner"), m) for r in records for m in r.measurements if m.protocol.get("times") == "all"
+    ]
+    rows = [m for _, m in measured if "formula" in m.protocol and m.protocol["coupling"] == "MiniBatchOT"]
     figure = Figure(figsize=(0.7 * WIDTH, 3.0), layout="constrained")
     axes = figure.subplots()
-    for k, (formula, label) in enumerate((("paper", "eq. 8 of the paper"), ("runner", "formula of the released runner"))):
+    for k, (formula, label) in enumerate((("paper", "eq. 8 of the paper"), ("runner", "released formula"))):
         own = sorted((int(m.protocol["d"]), m.value) for m in rows if m.protocol["formula"] == formula)
-        axes.loglog(*zip(*own, strict=True), "so"[k] + "--", color=f"C{k}", fillstyle="none", label=f"no training, {label}")
+        axes.loglog(*zip(*own, strict=True), "so"[k] + "--", color=f"C{k}", fillstyle="none", label=f"{label}, perfect")
+        trained = [m for of, m in measured if of == k and "formula" not in m.protocol and m.protocol["estimator"] == "full"]
+        places = [m.protocol["dimensions"] for m in trained], [m.value for m in trained]
+        axes.plot(*places, "so"[k], color=f"C{k}", zorder=3, label=f"{label}, trained")
     published = sorted((int(claim.protocol["dimensions"]), claim.value) for claim in claims)  # type: ignore[arg-type]
-    axes.loglog(*zip(*published, strict=True), "D", color="0.1", markersize=4, label="published")
+    axes.loglog(*zip(*published, strict=True), "D", color="0.1", markersize=6, label="published")
     axes.set(xlabel="dimensions d", ylabel="mean KL over 21 times (nats)")
     axes.set_xticks(*zip(*((d, str(d)) for d, _ in published), strict=True))
     axes.set_yticks(*zip(*((y, f"{y:g}") for y in (0.003, 0.01, 0.03, 0.1, 0.3, 1)), strict=True))
     axes.tick_params(which="minor", length=0, labelbottom=False, labelleft=False)
-    axes.legend()
+    axes.legend(loc="upper left")
     return figure

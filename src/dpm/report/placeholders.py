@@ -2,7 +2,7 @@
 
     {{claim:sohl_dickstein_2015/table1/swiss_roll/K}}                                   2.35 bits
     {{sohl_dickstein_2015/swiss_roll:log_likelihood_bound edges=entropy}}               value ± stderr unit, over all seeds
-    {{sohl_dickstein_2015/swiss_roll:log_likelihood_bound.ceiling edges=entropy}}       also .oracle
+    {{sohl_dickstein_2015/swiss_roll:log_likelihood_bound.ceiling edges=entropy}}       also .oracle; .median, .largest of seeds
     {{sohl_dickstein_2015/mnist:nll_bound in=parzen_log_likelihood:bits dimensions=784}}  in that quantity's sign, scale, unit
     {{budget:sohl_dickstein_2015/swiss_roll minutes}}                                   mean over seeds; also steps
     {{count:result}}                                                                    claims of this kind; also all
@@ -13,8 +13,9 @@ has no records yet is left out and counted; anything else that cannot be filled 
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
+from statistics import median
 
 from dpm.errors import UserError
 from dpm.report.markdown import limit, measured, thousands
@@ -26,7 +27,9 @@ from dpm.study.units import Layout, converted, stated, unit
 Key = tuple[str, *Group]  # folder, quantity and facts: one number of the records
 PLACEHOLDER = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)
 SPENT = re.compile(r"budget:(?P<folder>\S+) (?P<what>minutes|steps)")
-MEASURED = re.compile(r"(?P<folder>[^:\s]+):(?P<quantity>\w+)(\.(?P<part>ceiling|oracle))?(?P<filters>( \w+=\S+)*)")
+OF_SEEDS: dict[str, Callable[[list[float]], float]] = {"median": median, "largest": max}
+PART = "|".join(["ceiling", "oracle", *OF_SEEDS])
+MEASURED = re.compile(rf"(?P<folder>[^:\s]+):(?P<quantity>\w+)(\.(?P<part>{PART}))?(?P<filters>( \w+=\S+)*)")
 
 
 def fill(text: str, claims: Mapping[str, Claim], results: Results, planned: Mapping[str, str]) -> str:
@@ -94,7 +97,7 @@ def _expand(inner: str, claims: Mapping[str, Claim], results: Results) -> str:
         return _converted(mean, match["quantity"], target, Layout(int(dimensions), 1))
     if match["part"] is None:
         return measured(mean.value, mean.stderr, mean.unit)
-    value: float | None = getattr(mean, match["part"])
+    value = OF_SEEDS[part]([m.value for m in found]) if (part := match["part"]) in OF_SEEDS else getattr(mean, part)
     if value is None:
         raise UserError(f"{{{{{inner}}}}}: the records state no {match['part']}")
     return limit(value, mean.stderr, mean.unit)

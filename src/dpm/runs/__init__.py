@@ -7,3 +7,4 @@ from omegaconf import OmegaConf
 from dpm.stored import ROOT
 
 OmegaConf.register_new_resolver("project", lambda folder: os.path.relpath(ROOT / folder), replace=True)
+OmegaConf.register_new_resolver("twice", lambda number: 2 * number, replace=True)
