@@ -53,10 +53,11 @@ def composed(experiment: str, *overrides: str) -> DictConfig:
         return compose("train", [f"experiment={experiment}", *overrides], return_hydra_config=True)
 
 
-def an_experiment_with(group: str, option: str) -> str:
-    """One that is composed of this option; the Swiss roll for an option that no experiment has."""
-    uses = (name for name in EXPERIMENTS if composed(name).hydra.runtime.choices.get(group) == option)
-    return next(uses, helpers.ROLL)
+def an_experiment_with(group: str, option: str) -> tuple[str, str]:
+    """One that is composed of this option, and where in it; the Swiss roll for an option that no experiment has."""
+    choices = ((name, place, chosen) for name in EXPERIMENTS for place, chosen in composed(name).hydra.runtime.choices.items())
+    uses = ((name, place) for name, place, chosen in choices if place.split("@")[0] == group and chosen == option)
+    return next(uses, (helpers.ROLL, group))
 
 
 def own_data(root: Path) -> dict[str, tuple[str, ...]]:
@@ -281,8 +282,10 @@ def test_shipped_weights_are_small(tmp_path: Path, experiment: str) -> None:
 def test_an_option_composes_and_builds(tmp_path: Path, group: str, option: str) -> None:
     """Every option in an experiment that has it: all parts are built, and fit each other."""
     special = own_data(tmp_path) if group == "data" else DONE_WITH
-    experiment, *where = special.get(option, (an_experiment_with(group, option),))
-    run = helpers.configured(tmp_path, f"{group}={option}", *where, experiment=experiment)
+    (experiment, place), where = an_experiment_with(group, option), list[str]()
+    if option in special:
+        (experiment, *where), place = special[option], group
+    run = helpers.configured(tmp_path, f"{place}={option}", *where, experiment=experiment)
     for key in BUILT:
         assert configs.build(run.config, key) is not None
     reverse, examples, t = run.reverse(), configs.build(run.config, "data").held_out(3), torch.full((3,), 5)

@@ -310,8 +310,8 @@ def test_what_an_evaluator_needs_of_its_data_is_asked_before_any_work(root: Path
         run.evaluation("evaluators", lacking)
 
 
-def test_a_training_takes_no_weights(tmp_path: Path) -> None:
-    assert "it is `evaluate.py` that takes weights" in refused(train, configured(tmp_path, *TINY, "weights=some.safetensors"))
+def test_a_training_takes_no_weights_unless_it_goes_on_from_them(tmp_path: Path) -> None:
+    assert "with go_on=true it goes on from weights" in refused(train, configured(tmp_path, *TINY, "weights=some.safetensors"))
     assert list(tmp_path.iterdir()) == []
 
 

@@ -80,7 +80,7 @@ def test_every_row_can_be_evaluated_again(report: Report, results: Results):
             elif origin.get("weights") == "not kept":
                 trainings = [command.split() for command in re.findall(r"`([^`]*)` trains them again", text)]
                 wanted = {f"experiment={run.record.experiment}", *(f"{key}={value}" for key, value in run.settings.items())}
-                (words,) = [words for words in trainings if wanted <= set(words)]
+                (words,) = [words for words in trainings if wanted == {w for w in words if "=" in w and "seed=" not in w}]
                 assert str(run.record.seed) in re.search(r"seed=([\d,]+)", " ".join(words))[1].split(","), run.name
             else:
                 assert " ".join(str(origin["command"]).split()[:2]) in page.command, run.name
@@ -122,6 +122,6 @@ def test_no_bound_lies_above_its_ceiling(results: Results):
         for m in run.record.measurements:
             slack = 3 * (m.stderr or 0.0)
             assert m.ceiling is None or m.value <= m.ceiling + slack, f"{run.name}: {m.quantity} above its ceiling"
-            if m.oracle is not None:
+            if m.oracle is not None and not m.protocol.get("training_examples"):  # else the mean over sets of so many examples
                 ahead = QUANTITIES[m.quantity].better.factor * (m.value - m.oracle)
                 assert ahead <= slack, f"{run.name}: {m.quantity} better than its oracle"
