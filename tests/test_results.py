@@ -8,8 +8,8 @@ import pytest
 from dpm.report import Report
 from dpm.report.drawing import drawable
 from dpm.study.claims import load_claims
-from dpm.study.records import sha256
-from dpm.study.results import Results
+from dpm.study.records import over_seeds, sha256
+from dpm.study.results import Results, grouped
 from dpm.study.units import QUANTITIES
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -122,6 +122,23 @@ def test_no_bound_lies_above_its_ceiling(results: Results):
         for m in run.record.measurements:
             slack = 3 * (m.stderr or 0.0)
             assert m.ceiling is None or m.value <= m.ceiling + slack, f"{run.name}: {m.quantity} above its ceiling"
-            if m.oracle is not None and not m.protocol.get("training_examples"):  # else the mean over sets of so many examples
-                ahead = QUANTITIES[m.quantity].better.factor * (m.value - m.oracle)
-                assert ahead <= slack, f"{run.name}: {m.quantity} better than its oracle"
+            if m.oracle is not None and not m.protocol.get("training_examples"):  # a mean over sets of them: see below
+                assert ahead(m.quantity, m.value, m.oracle) <= slack, f"{run.name}: {m.quantity} better than its oracle"
+
+
+def test_no_mean_over_seeds_is_better_than_the_expectation_over_training_sets(results: Results):
+    """Where the oracle is a mean over sets of so many examples, of which each seed has one."""
+    of_sets = [run for run in results.runs if any(m.protocol.get("training_examples") for m in run.record.measurements)]
+    means = {
+        (folder, *group): over_seeds(measurements)
+        for folder in {Path(run.name).parent for run in of_sets}
+        for group, measurements in grouped(run for run in of_sets if Path(run.name).parent == folder).items()
+    }
+    known = {key: mean for key, mean in means.items() if mean.oracle is not None}
+    assert len(known) >= 12  # two quantities, one at both ends, of four numbers of examples at least
+    for (folder, quantity, _), mean in known.items():
+        assert ahead(quantity, mean.value, mean.oracle) <= 3 * mean.stderr, f"{folder}: {quantity} better than its oracle"
+
+
+def ahead(quantity: str, value: float, oracle: float) -> float:
+    return QUANTITIES[quantity].better.factor * (value - oracle)

@@ -11,7 +11,19 @@ from dpm.errors import UserError
 from dpm.facts import Scalar
 
 
-class Noisy:
+class OfClean:
+    """Training examples are made of those of `clean` data; held-out ones are clean."""
+
+    clean: Data
+
+    def validation(self, n: int) -> Tensor:
+        return self.clean.validation(n)
+
+    def held_out(self, n: int) -> Tensor:
+        return self.clean.held_out(n)
+
+
+class Noisy(OfClean):
     """Batches y = x_0 + noise n of `clean` data, from `number` examples that each keep their noise, or (0) fresh ones."""
 
     def __init__(self, clean: Data, noise: float, number: int = 0) -> None:
@@ -37,14 +49,8 @@ class Noisy:
     def noisy(self, x_0: Tensor, generator: torch.Generator) -> Tensor:
         return x_0 + self.noise * torch.randn(x_0.shape, generator=generator, dtype=x_0.dtype)
 
-    def validation(self, n: int) -> Tensor:
-        return self.clean.validation(n)
 
-    def held_out(self, n: int) -> Tensor:
-        return self.clean.held_out(n)
-
-
-class Masked:
+class Masked(OfClean):
     """Batches (known x_0, known) of `clean` data: each coordinate is known with probability `keep`; held-out ones are whole."""
 
     def __init__(self, clean: Data, keep: float) -> None:
@@ -61,9 +67,3 @@ class Masked:
         generator = seeds.generator(seed, seeds.TRAINING, step, 1)
         known = (torch.rand(x_0.shape, generator=generator, dtype=x_0.dtype) < self.keep).to(x_0.dtype)
         return known * x_0, known
-
-    def validation(self, n: int) -> Tensor:
-        return self.clean.validation(n)
-
-    def held_out(self, n: int) -> Tensor:
-        return self.clean.held_out(n)

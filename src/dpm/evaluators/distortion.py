@@ -16,7 +16,7 @@ from dpm.evaluators import Evaluation
 from dpm.facts import Scalar
 from dpm.reverse import facts_of
 from dpm.reverse.gaussian import GaussianReverse
-from dpm.study.records import Measurement, standard_error
+from dpm.study.records import Measurement, root_mean
 
 
 class Distortion:
@@ -55,15 +55,17 @@ class Distortion:
 
 def errors(predicted: Tensor, x_0: Tensor) -> Tensor:
     """Mean square over the dimensions of each image, in grey levels."""
-    return (HALF_RANGE * (predicted - x_0)).square().flatten(1).mean(1).double().cpu()
+    return mean_square(HALF_RANGE * (predicted - x_0))
+
+
+def mean_square(x: Tensor) -> Tensor:
+    """Over the dimensions of each example, (n,), float64."""
+    return x.square().flatten(1).mean(1).double().cpu()
 
 
 def rmse(squares: Tensor, protocol: dict[str, Scalar], claim: str | None = None) -> Measurement:
     """The root of their mean over images."""
-    values = squares.numpy()
-    root = float(np.sqrt(values.mean()))
-    error = standard_error(values) / (2 * root) if root else 0.0
-    return Measurement("rmse", root, error, len(values), "grey levels", protocol, claim)
+    return Measurement("rmse", *root_mean(squares.numpy()), len(squares), "grey levels", protocol, claim)
 
 
 def reverse_steps(T: int, points: int) -> list[int]:

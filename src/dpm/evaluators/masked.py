@@ -8,11 +8,12 @@ from dpm.data.mixtures import GaussianMixture
 from dpm.data.noisy import Masked
 from dpm.errors import UserError
 from dpm.evaluators import Evaluation
-from dpm.evaluators.noisy import mean_square, noised, root_mean
+from dpm.evaluators.distortion import mean_square
+from dpm.evaluators.noisy import noised
 from dpm.facts import Scalar
 from dpm.processes import per_example
 from dpm.reverse.gaussian import GaussianReverse
-from dpm.study.records import Measurement
+from dpm.study.records import Measurement, root_mean
 
 
 class Slopes:
@@ -43,6 +44,6 @@ class Slopes:
             error = float((estimate - slope * u).square().mean().sqrt() / (u @ u).sqrt())
             about: dict[str, Scalar] = {"noise_level": self.level, "coordinate": i + 1}
             rows.append(Measurement("estimate_slope", slope, error, len(u), "1", about, oracle=exact))
-            rmse, error = root_mean(mean_square((estimate - exact * u)[:, None]))
+            rmse, error = root_mean(mean_square((estimate - exact * u)[:, None]).numpy())
             rows.append(Measurement("rmse", rmse, error, len(u), "1", {**about, "against": "posterior_mean"}))
         return Evaluation(tuple(rows))

@@ -17,13 +17,14 @@ from dpm.data.mixtures import GaussianMixture
 from dpm.data.noisy import Noisy
 from dpm.errors import UserError
 from dpm.evaluators import Evaluation
+from dpm.evaluators.distortion import mean_square
 from dpm.evaluators.samples import levels
 from dpm.facts import Scalar
 from dpm.oracles.from_examples import FittedGaussian, by_heart
 from dpm.processes import at, per_example
 from dpm.reverse.gaussian import GaussianReverse
 from dpm.samplers.ancestral import ancestral, grid
-from dpm.study.records import Measurement, standard_error
+from dpm.study.records import Measurement, root_mean
 
 
 class LearnedLaw:
@@ -62,7 +63,7 @@ class LearnedLaw:
                 rows.append(Measurement("posterior_divergence", off[0], error, self.n, "nats", protocol, oracle=oracle))
         rows += self.errors(reverse, data, x_0, seed, fitted)
         v = np.geomspace(0.1, 5, 25)
-        errors = np.array([root_mean(exact_and_off(reverse, clean, *noised(reverse, x_0, level))[1])[0] for level in v])
+        errors = np.array([root_mean(exact_and_off(reverse, clean, *noised(reverse, x_0, level))[1].numpy())[0] for level in v])
         amplification = np.where(v > data.noise, v**2 / np.maximum(v**2 - data.noise**2, 1e-9), 0)
         known = {"level": v, "error": errors, "amplification": amplification, "noise": np.array([data.noise])}
         return Evaluation(tuple(rows), known)
@@ -74,11 +75,11 @@ class LearnedLaw:
         x_t, t = noised(reverse, x_0, self.level)
         exact, off = exact_and_off(reverse, data.clean, x_t, t)
         oracle = math.sqrt(fitted.square_error(self.level)) if fitted else None
-        yield Measurement("rmse", *root_mean(off), len(x_0), "1", {**about, "estimate": "network"}, oracle=oracle)
+        yield Measurement("rmse", *root_mean(off.numpy()), len(x_0), "1", {**about, "estimate": "network"}, oracle=oracle)
         if fitted:
             alpha, sigma = (float(c[0]) for c in reverse.process.schedule(t))
             off = mean_square(by_heart(data.examples(seed), data.noise, x_t / alpha, sigma / alpha) - exact)
-            yield Measurement("rmse", *root_mean(off), len(x_0), "1", {**about, "estimate": "by_heart"}, recipe={})
+            yield Measurement("rmse", *root_mean(off.numpy()), len(x_0), "1", {**about, "estimate": "by_heart"}, recipe={})
 
 
 def exact_and_off(reverse: GaussianReverse, clean: Any, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
@@ -105,7 +106,7 @@ class Denoised:
             batches = x_0.split(self.batch_size)  # type: ignore[no-untyped-call]
             square = torch.cat([mean_square(reverse.predicted(*noised(reverse, x, v)) - x) for x in batches])
             protocol: dict[str, Scalar] = {"noise_level": v, "against": "x_0"}
-            rows.append(Measurement("rmse", *root_mean(square), len(x_0), "1", protocol))
+            rows.append(Measurement("rmse", *root_mean(square.numpy()), len(x_0), "1", protocol))
         noisy, denoised = [], []
         for v in self.shown:
             seeds.seed_everything(seed, seeds.EVALUATION)
@@ -121,17 +122,6 @@ def noised(reverse: GaussianReverse, x_0: Tensor, level: float) -> tuple[Tensor,
     """A draw of x_t at the whole step t whose sigma_t / alpha_t is nearest to the level, and t."""
     t = reverse.process.schedule.time(at(x_0, level)).round().long().clamp(min=1)
     return reverse.process.marginal(x_0, t).sample(), t
-
-
-def mean_square(x: Tensor) -> Tensor:
-    """Of each example, (n,)."""
-    return x.square().flatten(1).mean(1)
-
-
-def root_mean(square: Tensor) -> tuple[float, float]:
-    """Root of the mean, and its standard error."""
-    root = math.sqrt(square.mean())
-    return root, standard_error(square.cpu().numpy()) / (2 * root) if root else 0.0
 
 
 def divergence(mean: Tensor, C: Tensor, x: Tensor) -> float:

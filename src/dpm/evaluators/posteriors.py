@@ -2,7 +2,6 @@
 
 import math
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -11,12 +10,13 @@ from dpm.baselines.gaussian_images import resized
 from dpm.data.images import StandardizedImages
 from dpm.errors import UserError
 from dpm.evaluators import Evaluation
+from dpm.evaluators.distortion import mean_square
 from dpm.evaluators.samples import levels
 from dpm.facts import Scalar
 from dpm.reverse import Reverse
 from dpm.reverse.conditioned import Conditioned, GaussianFactor, KnownCoordinates
 from dpm.samplers.ancestral import sample
-from dpm.study.records import Measurement, standard_error
+from dpm.study.records import Measurement, root_mean
 
 
 class Denoised:
@@ -56,9 +56,9 @@ class Denoised:
         return {"holdout": x_0, "noisy": noisy, "denoised": denoised, "samples": free}
 
     def rmse(self, images: Tensor, truth: Tensor, about: dict[str, Scalar]) -> Measurement:
-        square = (images - truth).square().flatten(1).mean(1).cpu().numpy()
-        root, protocol = float(np.sqrt(square.mean())), {"noise_variance": self.noise_variance, **about}
-        return Measurement("rmse", root, standard_error(square) / (2 * root), len(square), "grey levels", protocol)
+        square = mean_square(images - truth).numpy()
+        protocol: dict[str, Scalar] = {"noise_variance": self.noise_variance, **about}
+        return Measurement("rmse", *root_mean(square), len(square), "grey levels", protocol)
 
 
 class Inpainted:

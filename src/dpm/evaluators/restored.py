@@ -11,6 +11,7 @@ from dpm import seeds
 from dpm.decoders import Network
 from dpm.errors import UserError
 from dpm.evaluators import Array, Evaluation
+from dpm.evaluators.distortion import mean_square
 from dpm.evaluators.samples import levels
 from dpm.facts import Scalar
 from dpm.observations import Blur, Mask, Observation, Operator, Subsampled, gaussian_kernel, observed
@@ -85,19 +86,13 @@ class Restored:
         protocol: dict[str, Scalar] = {**about, "observation_noise": self.noise, "draws": self.draws, "clip_x_0": True}
         mean, rows = samples.mean(1), []
         for of, estimate in (("sample", samples[:, 0]), ("mean", mean)):
-            psnr = -10 * np.log10(mean_square(estimate - x) / 4)
+            psnr = -10 * np.log10(mean_square(estimate - x).numpy() / 4)
             said = {**protocol, "of": of}
             rows.append(Measurement("psnr", float(psnr.mean()), standard_error(psnr), len(x), "dB", said))
-        error, spread = mean_square(mean - x), mean_square(samples.std(1)) * (1 + 1 / self.draws)
+        error, spread = mean_square(mean - x).numpy(), mean_square(samples.std(1)).numpy() * (1 + 1 / self.draws)
         ratio = float(np.sqrt(spread.mean() / error.mean()))
         relative = standard_error(spread) / spread.mean() + standard_error(error) / error.mean()
         return [*rows, Measurement("spread_ratio", ratio, ratio * relative / 2, len(x), "1", protocol)]
-
-
-def mean_square(x: Tensor) -> Array:
-    """Of each image, (n,)."""
-    values: Array = x.square().flatten(1).mean(1).double().cpu().numpy()
-    return values
 
 
 def grey(x: Tensor) -> Tensor:

@@ -21,18 +21,16 @@ def amplified(arrays: Mapping[str, Arrays]) -> Figure:
     """Left, of every training by name: error (K,) of x_0-hat at each level (K,). Right: amplification (K,), 0 below."""
     figure = Figure(figsize=(WIDTH, 2.6), layout="constrained")
     left, right = figure.subplots(1, 2)
-    for (label, of), style in zip(arrays.items(), ("s--", "o-", "^:"), strict=False):
-        left.loglog(of["level"], of["error"], style, label=label, markersize=3)
-    above = of["amplification"] > 0
-    right.loglog(of["level"][above], of["amplification"][above], "o-", markersize=3)
+    _against_level(left, arrays)
+    any_of = next(iter(arrays.values()))
+    above = any_of["amplification"] > 0
+    right.loglog(any_of["level"][above], any_of["amplification"][above], "o-", markersize=3)
     for axes in (left, right):
-        axes.axvline(of["noise"][0], color="0.3", linewidth=1, linestyle=":")
+        axes.axvline(any_of["noise"][0], color="0.3", linewidth=1, linestyle=":")
         axes.set(xlabel=r"noise level $\sigma_t / \alpha_t$", title="dotted: noise of the data")
     for axes, ticks in ((left, [0.1, 0.2, 0.5, 1, 2, 5]), (right, [0.5, 1, 2, 5])):
         axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         axes.tick_params(axis="x", which="minor", labelbottom=False)
-    left.set(ylabel=r"RMS error of $\hat x_0$")
-    left.legend()
     right.set(ylabel=r"error of $\hat x_0$ / error of $E[y \mid x_t]$")
     return figure
 
@@ -86,15 +84,13 @@ def denoised(arrays: Mapping[str, Arrays], noise: float) -> Figure:
     """
     figure = Figure(figsize=(WIDTH, 2.6), layout="constrained")
     left, right = figure.subplots(1, 2)
-    for index, (label, of) in enumerate(arrays.items()):
-        left.loglog(of["level"], of["error"], label=label, **told_apart(index))
+    _against_level(left, arrays)
     left.axvline(noise, color="0.3", linewidth=1, linestyle=":")
     ticks, errors = [0.25, 0.5, 1, 2, 4], [0.15, 0.2, 0.3, 0.4]
     left.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     left.set_yticks(errors, [f"{error:g}" for error in errors])
     left.tick_params(which="minor", length=0, labelbottom=False, labelleft=False)
-    left.set(xlabel=r"noise level $\sigma_t / \alpha_t$", ylabel=r"RMS error of $\hat x_0$")
-    left.legend()
+    left.set(xlabel=r"noise level $\sigma_t / \alpha_t$")
     any_of = next(iter(arrays.values()))
     rows = [
         [any_of["original"], any_of["noisy"][row], *(of["denoised"][row] for of in arrays.values())]
@@ -109,3 +105,11 @@ def denoised(arrays: Mapping[str, Arrays], noise: float) -> Figure:
     right.grid(visible=False)
     right.spines[:].set_visible(False)
     return figure
+
+
+def _against_level(axes: Axes, arrays: Mapping[str, Arrays]) -> None:
+    """Of every training by name: error (K,) of x_0-hat at each level (K,)."""
+    for index, (label, of) in enumerate(arrays.items()):
+        axes.loglog(of["level"], of["error"], label=label, **told_apart(index))
+    axes.set(ylabel=r"RMS error of $\hat x_0$")
+    axes.legend()

@@ -59,7 +59,7 @@ def measured(value: float | None, stderr: float | None = None, unit: str = "") -
         text = f"{value:,.{digits}f} ± {stderr:,.{digits}f}"
     else:
         text = number(value)
-    return f"{text} {unit}".removesuffix(" 1").strip().replace("-", MINUS if "e" not in text else "-")
+    return _with_unit(text, unit)
 
 
 def limit(value: float | None, stderr: float | None = None, unit: str = "") -> str:
@@ -69,7 +69,12 @@ def limit(value: float | None, stderr: float | None = None, unit: str = "") -> s
     digits = max(2, decimals(stderr)) if stderr else 2
     if round(value, digits) == 0 != value:
         digits = decimals(abs(value))
-    return f"{value:,.{digits}f} {unit}".removesuffix(" 1").strip().replace("-", MINUS)
+    return _with_unit(f"{value:,.{digits}f}", unit)
+
+
+def _with_unit(text: str, unit: str) -> str:
+    """Nothing for the unit 1; a minus sign but in exponents."""
+    return f"{text} {unit}".removesuffix(" 1").strip().replace("-", MINUS if "e" not in text else "-")
 
 
 def decimals(stderr: float) -> int:

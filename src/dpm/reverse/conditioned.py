@@ -47,18 +47,23 @@ class Conditioned(Reverse):
 class GaussianFactor(Likelihood):
     """r(x) = N(y; x, variance I), x seen through noise: mu + k (y - mu) and k variance, k = Sigma / (Sigma + variance).
 
-    That is 1 / (1 / Sigma + 1 / variance) for the variance, and exact. y is shaped like x.
+    That is 1 / (1 / Sigma + 1 / variance) for the variance, and exact. y is shaped like x; where `known` is a mask, the product
+    is over the known coordinates, and the others are left as they are.
     """
 
-    def __init__(self, y: Tensor, variance: float) -> None:
+    def __init__(self, y: Tensor, variance: float, known: Tensor | None = None) -> None:
         if not variance > 0:
             raise UserError(f"a Gaussian factor needs a variance above 0, got {variance}; take KnownCoordinates for 0")
-        self.y, self.variance = y, variance
+        self.y, self.variance, self.known = y, variance, known
 
     def __call__(self, p: Distribution) -> Distribution:
         mean, variance = moments(p)
         k = variance / (variance + self.variance)
-        return normal(mean + k * (self.y - mean), (k * self.variance).sqrt())
+        new_mean, new_variance = mean + k * (self.y - mean), k * self.variance
+        if self.known is not None:
+            new_mean = torch.where(self.known, new_mean, mean)
+            new_variance = torch.where(self.known, new_variance, variance)
+        return normal(new_mean, new_variance.sqrt())
 
 
 class KnownCoordinates(Likelihood):

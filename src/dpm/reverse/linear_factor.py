@@ -6,9 +6,8 @@ from torch.distributions import Distribution, MultivariateNormal
 
 from dpm.errors import UserError
 from dpm.observations import Mask, Matrix, Observation
-from dpm.processes.gaussian import normal
 from dpm.reverse import Reverse
-from dpm.reverse.conditioned import Conditioned, Likelihood, moments
+from dpm.reverse.conditioned import Conditioned, GaussianFactor, Likelihood, moments
 
 
 class LinearFactor(Likelihood):
@@ -49,26 +48,11 @@ class LinearFactor(Likelihood):
         return log_p
 
 
-class SeenCoordinates(Likelihood):
-    """r(x) = prod_i N(y_i; x_i, variance) over the known i: mu + k (y - mu) and (1 - k) Sigma, k = Sigma / (Sigma + variance).
-
-    For p of independent coordinates; y (B, ...) and `known`, a mask, in the shape of x. k = 0 where nothing is known.
-    """
-
-    def __init__(self, known: Tensor, y: Tensor, variance: float) -> None:
-        self.known, self.y, self.variance = known, y, variance
-
-    def __call__(self, p: Distribution) -> Distribution:
-        mean, variance = moments(p)
-        k = self.known * variance / (variance + self.variance)
-        return normal(mean + k * (self.y - mean), ((1 - k) * variance).sqrt())
-
-
 def multiplied(reverse: Reverse, observation: Observation) -> Conditioned:
     """p(x_s | x_t) N(y; A x_s, noise^2 I) / Z, A a mask or a matrix."""
     if isinstance(observation.operator, Mask):
         y = observation.operator.adjoint(observation.y)
-        return Conditioned(reverse, SeenCoordinates(observation.operator.known, y, observation.noise**2))
+        return Conditioned(reverse, GaussianFactor(y, observation.noise**2, observation.operator.known))
     A = matrix(observation)
     return Conditioned(reverse, LinearFactor(A, observation.y, observation.noise**2 * torch.eye(len(A), dtype=A.dtype)))
 

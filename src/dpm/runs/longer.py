@@ -11,6 +11,7 @@ moments were not: the optimizer begins anew there.
 import sys
 import warnings
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from dpm.errors import UserError
 from dpm.runs import checkpoints, configs, parallel
 from dpm.runs.folder import Run, locked
 from dpm.runs.stopping import say
-from dpm.runs.weights import load_shipped
+from dpm.runs.weights import load_shipped, refuse_other_experiment
 from dpm.stored import read_json
 from dpm.study.records import sha256, write_atomically
 from dpm.training import Learner
@@ -86,12 +87,7 @@ def go_on_from_weights(run: Run, learner: Learner, path: Path) -> None:
     """Shipped weights of fewer steps as the first checkpoint: the average begins at them too, and the record names the file."""
     if not path.is_file():
         raise UserError(f"weights: there is no file {path}")
-
-    def check(config: dict[str, Any]) -> None:
-        changed = [line for line in configs.differences(config, run.config) if not line.startswith((STEPS, SCHEDULE))]
-        if changed:
-            raise UserError(f"{path} holds weights of another configuration: {'; '.join(changed[:3])} (theirs -> asked for)")
-
+    check = partial(refuse_other_experiment, run, path, may_differ=(STEPS, SCHEDULE))
     spent = load_shipped(learner.reverse, path, check).get("budget", {})
     steps = int(spent.get("steps", 0))
     if not 0 < steps < run.plan.steps:

@@ -124,9 +124,9 @@ def keep_own_schedule(reverse: nn.Module, path: Path, tensors: dict[str, torch.T
             tensors[key] = own
 
 
-def refuse_other_experiment(run: Run, path: Path, config: dict[str, Any]) -> None:
-    """`config` is that of the run which the weights at `path` are from."""
-    changed = configs.differences(config, run.config)
+def refuse_other_experiment(run: Run, path: Path, config: dict[str, Any], may_differ: tuple[str, ...] = ()) -> None:
+    """`config` is that of the run which the weights at `path` are from; keys may differ that begin in one of these ways."""
+    changed = [line for line in configs.differences(config, run.config) if not line.startswith(may_differ)]
     if changed:
         raise UserError(f"{path} holds weights of another configuration: {'; '.join(changed[:3])} (theirs -> asked for)")
 

@@ -278,6 +278,12 @@ def _git(*arguments: str) -> str:
         return ""
 
 
+def root_mean(squares: "np.ndarray[Any, Any]") -> tuple[float, float]:
+    """The root of their mean, and its standard error by the delta method: that of the mean over twice the root."""
+    root = math.sqrt(squares.mean())
+    return root, standard_error(squares) / (2 * root) if root else 0.0
+
+
 def standard_error(values: "np.ndarray[Any, Any]") -> float:
     """s / sqrt(n), s with n - 1 in the denominator; nan for one value."""
     return float(np.std(values, ddof=1) / math.sqrt(len(values))) if len(values) > 1 else math.nan
