@@ -140,6 +140,10 @@ class RunnerBridge(Path):
     def __init__(self, sigma: float) -> None:
         super().__init__(Rectified(), BridgeNoise(sigma))
 
+    @property
+    def facts(self) -> dict[str, Scalar]:
+        return {**super().facts, "flow_target": type(self).__name__}
+
     def __call__(self, ends: Tensor, t: Tensor) -> Point:
         x_t, velocity, z = super().__call__(ends, t)
         slip = self.noise.scale**2 * (1 - 2 * t) - self.rates(t)[2]
