@@ -14,7 +14,7 @@ from dpm.data.synthetic import GaussianData
 from dpm.errors import UserError
 from dpm.evaluators.transport import EndsAndEnergy
 from dpm.figures import rounds, transport
-from dpm.paths import rectified
+from dpm.paths import RunnerBridge, brownian_bridge, rectified
 from dpm.reverse.transport import Transport
 from dpm.study.claims import load_claims
 from dpm.study.records import Measurement, Record
@@ -153,10 +153,11 @@ def test_figures_of_rounds_show_what_records_hold() -> None:
     np.testing.assert_allclose(axes.lines[0].get_ydata(), [0.8, 0.8])
     about = {"coupling": "MiniBatchOT", "times": "all", "estimator": "full"}
     rows = [Measurement("gaussian_divergence", v, 0.0, 1, "nats", {**about, "d": 5, "formula": f}) for f, v in FORMULAS]
-    rows.append(Measurement("gaussian_divergence", 0.017, 0.0, 1, "nats", {**about, "dimensions": 5}))
+    for value, path in ((0.017, brownian_bridge(1.0)), (0.005, RunnerBridge(1.0))):  # told apart by what a record says of them
+        rows.append(Measurement("gaussian_divergence", value, 0.0, 1, "nats", {**about, **path.facts, "dimensions": 5}))
     claims = [claim for id, claim in CLAIMS.items() if id.startswith("tong_2023/table7/exact/")]
     (axes,) = rounds.audit([record(*rows)], claims).axes
-    assert [list(line.get_ydata()) for line in axes.lines[:4]] == [[0.016], [0.017], [0.004], []]  # none with the runner's
+    assert [list(line.get_ydata()) for line in axes.lines[:4]] == [[0.016], [0.017], [0.004], [0.005]]
     assert list(axes.lines[4].get_ydata()) == [0.004, 0.006, 0.028, 0.258, 0.977]
 
 
