@@ -47,7 +47,7 @@ def _said(node: Mapping[str, Any]) -> Iterator[str]:
 
 @cache
 def fastest(device: str) -> str:
-    """By a convolution of 64 channels forth and back, in turns, the least time of each; several processes agree on float32."""
+    """By a convolution of 64 channels forth and back, in turns, the least processor time of each (others may be at work); several processes agree on float32."""
     if device == "cuda":
         return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
     if device != "cpu" or int(os.environ.get("WORLD_SIZE", "1")) > 1:
@@ -58,10 +58,10 @@ def fastest(device: str) -> str:
     least = {False: float("inf"), True: float("inf")}
     for _ in range(REPETITIONS):
         for rounded in least:
-            start = time.perf_counter()
+            start = time.process_time()
             with torch.enable_grad(), torch.autocast("cpu", torch.bfloat16, enabled=rounded):
                 layer(x).float().square().mean().backward()
-            least[rounded] = min(least[rounded], time.perf_counter() - start)
+            least[rounded] = min(least[rounded], time.process_time() - start)
     return "bfloat16" if MARGIN * least[True] < least[False] else "float32"
 
 
