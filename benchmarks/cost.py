@@ -26,7 +26,6 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from importlib import import_module
 from importlib.metadata import version
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
@@ -44,6 +43,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from dpm import seeds
 from dpm.errors import UserError
 from dpm.facts import Scalar
+from dpm.networks.peers import DenoisingDiffusionPytorchUNet, DiffusersUNet
 from dpm.networks.unet import UNet
 from dpm.runs import app, parallel
 from dpm.schedulers import warm_up
@@ -79,64 +79,10 @@ def ours(name: str) -> nn.Module:
     return network
 
 
-class Diffusers(nn.Module):
-    """The paper's U-Net as diffusers has it: config.json of google/ddpm-cifar10-32. Their times start at 0."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.network = library("diffusers", "UNet2DModel")(
-            sample_size=32,
-            block_out_channels=(128, 256, 256, 256),
-            down_block_types=("DownBlock2D", "AttnDownBlock2D", "DownBlock2D", "DownBlock2D"),
-            up_block_types=("UpBlock2D", "UpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
-            layers_per_block=2,
-            attention_head_dim=None,
-            downsample_padding=0,
-            flip_sin_to_cos=False,
-            freq_shift=1,
-            norm_eps=1e-6,
-            dropout=DROPOUT,
-        )
-
-    def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        output: Tensor = self.network(x, t - 1, return_dict=False)[0]
-        return output
-
-
-class DenoisingDiffusionPytorch(nn.Module):
-    """The library's own U-Net at the paper's width and levels: all else as it comes. Another network than the paper's."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.network = library("denoising_diffusion_pytorch", "Unet")(dim=128, dim_mults=(1, 2, 2, 2), dropout=DROPOUT)
-
-    def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        output: Tensor = self.network(x, t - 1)
-        return output
-
-
-def library(module: str, name: str) -> Any:
-    """What a library has under this name; raises UserError where it is not installed.
-
-    Both import torchvision where there is one, though the networks use nothing of it. A torchvision that was built for CUDA
-    cannot be imported beside a CPU build of torch, because two of its operators are missing: they are declared, without code.
-    """
-    try:
-        return getattr(import_module(module), name)
-    except ImportError as error:
-        raise UserError(f"{error}: pip install -c requirements.lock -e '.[dev,benchmark]'") from error
-    except RuntimeError as error:
-        if "torchvision::nms does not exist" not in str(error):
-            raise
-        for operator in ("nms", "qnms"):
-            torch.library.define(f"torchvision::{operator}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        return getattr(import_module(module), name)
-
-
 NETWORKS: Mapping[str, Make] = {
     "unet": partial(ours, "unet"),
-    "diffusers": Diffusers,
-    "denoising_diffusion_pytorch": DenoisingDiffusionPytorch,
+    "diffusers": partial(DiffusersUNet, dropout=DROPOUT),
+    "denoising_diffusion_pytorch": partial(DenoisingDiffusionPytorchUNet, dropout=DROPOUT),
     "laptop_unet": partial(ours, "laptop_unet"),
 }
 RIVALS = ("diffusers", "denoising_diffusion_pytorch")  # of `unet`

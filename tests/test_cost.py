@@ -81,10 +81,10 @@ def test_operations_are_those_of_the_layers(make, attentions: int) -> None:
 
 @pytest.mark.slow
 def test_diffusers_network_is_the_papers() -> None:
-    size = cost.size(cost.Diffusers)
+    size = cost.size(cost.NETWORKS["diffusers"])
     assert size == cost.size(lambda: cost.ours("unet"))
     assert size.parameters == 35_746_307
-    for network in (cost.Diffusers(), cost.ours("unet")):
+    for network in (cost.NETWORKS["diffusers"](), cost.ours("unet")):
         assert {module.p for module in network.modules() if isinstance(module, nn.Dropout) and module.p} == {cost.DROPOUT}
 
 
@@ -231,13 +231,11 @@ def test_the_figure_shows_the_record() -> None:
 # Mistakes
 
 
-@pytest.mark.parametrize(
-    ("module", "network"), [("diffusers", cost.Diffusers), ("denoising_diffusion_pytorch", cost.DenoisingDiffusionPytorch)]
-)
-def test_a_library_that_is_not_there_is_one_line(module: str, network, monkeypatch) -> None:
+@pytest.mark.parametrize("module", cost.RIVALS)
+def test_a_library_that_is_not_there_is_one_line(module: str, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(UserError, match=rf"{module}.*: pip install -c requirements\.lock -e") as error:
-        network()
+        cost.NETWORKS[module]()
     assert helpers.one_line(str(error.value))
 
 

@@ -20,6 +20,8 @@ from hydra.plugins.config_source import ConfigResult
 from omegaconf import DictConfig, OmegaConf
 
 from dpm.data import chorales, dead_leaves, files, textures
+from dpm.errors import UserError
+from dpm.networks import peers
 from dpm.optimizers import QuasiNewton
 from dpm.runs import configs, precision
 from dpm.runs.evaluate import evaluate
@@ -169,6 +171,7 @@ def test_what_is_done_with_trained_weights_has_a_record_of_its_own(tmp_path: Pat
         assert ("T" in m.protocol) == (evaluators not in ("mcgsm", "causal") or m.quantity == "gain_over_mcgsm")
 
 
+OF_PEERS = {"denoising_diffusion_pytorch_unet": ("ho_2020/cifar10_bound_peers",)}  # a library that no other test needs
 QUICK = ("swiss_roll", "binary_heartbeat")
 SMALL_CHAIN = {  # where every term is looked at, again and again
     "sohl_dickstein_2015/swiss_roll": ["T=6"],
@@ -177,7 +180,10 @@ SMALL_CHAIN = {  # where every term is looked at, again and again
     **{f"sohl_dickstein_2015/cifar10{form}": ["T=10"] for form in ("", "_eighth", "_published", "_published_eighth")},
     **{
         f"ho_2020/{name}": ["T=8"]
-        for name in ("cifar10_bound", "cifar10_bound_shares", "cifar10_simple", "cifar10_simple_residual")
+        for name in (
+            *("cifar10_bound", "cifar10_bound_shares", "cifar10_bound_ladder", "cifar10_bound_peers"),
+            *("cifar10_simple", "cifar10_simple_residual"),
+        )
     },
 }
 ON_CPU = {  # their evaluators take a copy of the network there, which the pretended device cannot give
@@ -281,7 +287,12 @@ def test_shipped_weights_are_small(tmp_path: Path, experiment: str) -> None:
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
 def test_an_option_composes_and_builds(tmp_path: Path, group: str, option: str) -> None:
     """Every option in an experiment that has it: all parts are built, and fit each other."""
-    special = own_data(tmp_path) if group == "data" else DONE_WITH
+    special = own_data(tmp_path) if group == "data" else DONE_WITH | OF_PEERS
+    if option in OF_PEERS:
+        try:
+            peers.library(option.removesuffix("_unet"), "Unet")
+        except UserError as error:
+            pytest.skip(str(error))
     (experiment, place), where = an_experiment_with(group, option), list[str]()
     if option in special:
         (experiment, *where), place = special[option], group
