@@ -243,6 +243,17 @@ def test_models_of_the_same_images_stand_in_order_beside_the_papers_gain():
     assert lines == {"ceiling": 2.2, "MCGSM + the paper's 0.25 bits/pixel": pytest.approx(1.35)}
 
 
+def test_complete_runs_of_a_network_are_a_line_over_their_steps_and_other_models_are_levels():
+    """Whatever order the records come in; a run of another network is no point of the line."""
+    found = [rival("Ours", 1.3, steps=1600), rival("Causal", 1.4, steps=9), rival("Ours", 1.0, steps=100), rival("MCGSM", 1.2)]
+    (axes,) = rivals.against_steps(found, "Ours", {"Causal": "masked"}).axes
+    (runs,) = axes.containers
+    np.testing.assert_allclose(runs[0].get_xydata(), [[100, 1.0], [1600, 1.3]])
+    levels = {line.get_label(): line.get_ydata()[0] for line in axes.lines if not str(line.get_label()).startswith("_")}
+    assert levels == {"masked": 1.4, "MCGSM": 1.2}
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["100", "1,600"]
+
+
 def test_what_a_network_loses_is_summed_from_great_noise_down():
     low, high = np.array([2, 11, 21]), np.array([10, 20, 30])
     bins = {"term_low": low, "term_high": high, "term_stderr": np.full(3, 1e-3)}

@@ -1,4 +1,4 @@
-"""Models of the same images beside each other, and where along the noise one diffusion model loses against another."""
+"""Models of the same images beside each other, one against its budget, and where along the noise another one loses."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from dpm.figures import WIDTH, Arrays, styled
+from dpm.figures import WIDTH, Arrays, styled, told_apart
 from dpm.schedules import geometric
 from dpm.study.claims import Claim
 from dpm.study.records import Measurement, Record
@@ -32,6 +32,29 @@ def models(records: Sequence[Record], claim: Claim, reference: str, labels: Mapp
         axes.axvline(max(found) + claim.value, color="0.3", linewidth=1, linestyle="-.", label=shown)
     axes.set(xlabel=f"log likelihood, or a bound on it ({claim.unit})", ylim=(-0.5, len(rows) - 0.5))
     figure.legend(loc="outside upper center", ncols=2)
+    return figure
+
+
+@styled
+def against_steps(records: Sequence[Record], network: str, labels: Mapping[str, str]) -> Figure:
+    """The headline of each complete run of `network` against its steps, with the standard error, and the other models as lines.
+
+    `labels` says how networks are called; components are added where a recipe states them.
+    """
+    rows = sorted((record.headline for record in records), key=lambda m: -m.value)
+    runs = sorted((m for m in rows if m.facts["network"] == network), key=lambda m: float(m.facts["steps"]))
+    steps, values = [float(m.facts["steps"]) for m in runs], [m.value for m in runs]
+    figure = Figure(figsize=(WIDTH, 2.7), layout="constrained")
+    axes = figure.subplots()
+    for index, m in enumerate((m for m in rows if m not in runs), 1):
+        axes.axhline(m.value, label=_label(m, labels), **{**told_apart(index), "marker": ""})
+    errors = [m.stderr or 0.0 for m in runs]
+    axes.errorbar(steps, values, errors, fmt="o-", color="C0", capsize=3, label=_label(runs[0], labels))
+    axes.set(xscale="log", xlabel="training steps of a complete run")
+    axes.set_ylabel(f"log likelihood, or\na bound on it ({runs[0].unit})")
+    axes.set_xticks(steps, [f"{count:,.0f}" for count in steps])
+    axes.tick_params(axis="x", which="minor", length=0, labelbottom=False)
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 
 

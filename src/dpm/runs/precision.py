@@ -47,7 +47,8 @@ def _said(node: Mapping[str, Any]) -> Iterator[str]:
 
 @cache
 def fastest(device: str) -> str:
-    """By a convolution of 64 channels forth and back, in turns, the least processor time of each (others may be at work); several processes agree on float32."""
+    """By a convolution of 64 channels forth and back, in turns, the least processor time of each; several processes agree on
+    float32."""
     if device == "cuda":
         return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
     if device != "cpu" or int(os.environ.get("WORLD_SIZE", "1")) > 1:
