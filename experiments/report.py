@@ -11,6 +11,7 @@ The main text is Markdown in conf/report/main.
   python experiments/report.py results=FOLDER registry=conf/claims pages=conf/report out=/tmp
 """
 
+import os
 import sys
 from itertools import chain
 from pathlib import Path
@@ -52,7 +53,7 @@ def main(config: DictConfig) -> None:
     for path in chain(*written):
         print(path)
     if results.resolve() == ROOT / "results":  # what the project ships, and shows first
-        print(headlines.write(ROOT / "README.md", report.rows))
+        print(os.path.relpath(headlines.write(ROOT / "README.md", report.rows)))
     print(report.yours.terminal(), end="")
 
 
