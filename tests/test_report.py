@@ -269,6 +269,7 @@ def test_placeholders_become_numbers(report: Report):
     assert filled(f"{{{{{MLP}:gain_over_null.ceiling edges=stationary}}}}") == f"{mean.ceiling:.3f} bits"
     assert filled(f"{{{{{MLP}:gain_over_null.median edges=stationary}}}}") == f"{statistics.median(values):.3f} bits"
     assert filled(f"{{{{{MLP}:gain_over_null.largest edges=stationary}}}}") == f"{max(values):.3f} bits"
+    assert filled(f"{{{{{MLP}:gain_over_null.smallest edges=stationary}}}}") == f"{min(values):.3f} bits"
     in_nats = measured(mean.value * math.log(2) / 2, mean.stderr * math.log(2) / 2, "nats/dim")
     asked = "gain_over_null edges=stationary in=gain_over_oracle:nats/dim dimensions=2"
     assert filled(f"{{{{{MLP}:{asked}}}}}") == in_nats

@@ -2,7 +2,7 @@
 
     {{claim:sohl_dickstein_2015/table1/swiss_roll/K}}                                   2.35 bits
     {{sohl_dickstein_2015/swiss_roll:log_likelihood_bound edges=entropy}}               value ± stderr unit, over all seeds
-    {{sohl_dickstein_2015/swiss_roll:log_likelihood_bound.ceiling edges=entropy}}       also .oracle; .median, .largest of seeds
+    {{sohl_dickstein_2015/swiss_roll:log_likelihood_bound.ceiling edges=entropy}}       .oracle; .smallest, .median, .largest
     {{sohl_dickstein_2015/mnist:nll_bound in=parzen_log_likelihood:bits dimensions=784}}  in that quantity's sign, scale, unit
     {{budget:sohl_dickstein_2015/swiss_roll minutes}}                                   mean over seeds; also steps
     {{count:result}}                                                                    claims of this kind; also all
@@ -27,7 +27,7 @@ from dpm.study.units import Layout, converted, stated, unit
 Key = tuple[str, *Group]  # folder, quantity and facts: one number of the records
 PLACEHOLDER = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)
 SPENT = re.compile(r"budget:(?P<folder>\S+) (?P<what>minutes|steps)")
-OF_SEEDS: dict[str, Callable[[list[float]], float]] = {"median": median, "largest": max}
+OF_SEEDS: dict[str, Callable[[list[float]], float]] = {"smallest": min, "median": median, "largest": max}
 PART = "|".join(["ceiling", "oracle", *OF_SEEDS])
 MEASURED = re.compile(rf"(?P<folder>[^:\s]+):(?P<quantity>\w+)(\.(?P<part>{PART}))?(?P<filters>( \w+=\S+)*)")
 
