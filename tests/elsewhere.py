@@ -117,4 +117,4 @@ def _moved(leaf: Any) -> Any:
 
 def _place() -> str:
     """The innermost file of the project that is running."""
-    return next((Path(f.filename).name for f in reversed(traceback.extract_stack()) if "/dpm/" in f.filename), "outside")
+    return next((Path(f.filename).name for f in reversed(traceback.extract_stack()) if "/src/dpm/" in f.filename), "outside")
