@@ -11,6 +11,8 @@ from dpm.processes.gaussian import GaussianDiffusion, Step
 
 
 class Variance(Protocol):
+    covariance: str = "pixels"  # in a protocol: of a diagonal Sigma
+
     def split(self, output: Tensor) -> tuple[Tensor, Tensor]:
         """The network's output: (what is the prediction's, what is the variance's)."""
 

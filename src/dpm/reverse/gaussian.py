@@ -36,7 +36,7 @@ class GaussianReverse(ReverseStep):
 
     @property
     def facts(self) -> dict[str, Scalar]:
-        return {**super().facts, "clip_x_0": isinstance(self.prediction, Clipped), "covariance": "pixels"}
+        return {**super().facts, "clip_x_0": isinstance(self.prediction, Clipped), "covariance": self.variance.covariance}
 
     @property
     def recipe(self) -> dict[str, Scalar]:
