@@ -4,6 +4,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import helpers
 import pytest
 import yaml
 from omegaconf import OmegaConf
@@ -114,10 +115,23 @@ def test_what_is_not_the_experiment_is_listed_once_and_is_in_the_configuration()
     """A key that is listed and that nothing reads would be a typing error; tables are an experiment's own."""
     listed = [key for keys in BASE["not_the_experiment"].values() for key in keys]
     assert len(set(listed)) == len(listed)
-    assert set(listed) - BASE.keys() == {
-        *("tracker", "evaluators", "validation", "share", "shares", "cell", "cells", "sizes", "sampler")
-    }
+    assert set(listed) - BASE.keys() == {"tracker", "evaluators", "validation", "cell", "cells", "sizes", "sampler"}
     assert BASE.keys() - set(listed) == {"defaults", "hydra", "name", "seed", "training", "not_the_experiment"}
+
+
+def test_a_share_of_a_run_is_a_complete_run(tmp_path: Path) -> None:
+    """Steps, warm-up and averaging window shrink together, at every tier; the learning rate falls to zero at its end."""
+    whole, part = (
+        helpers.configured(tmp_path, f"share={share}", "tier=laptop", experiment="ho_2020/mnist").config
+        for share in ("whole", "eighth")
+    )
+    assert part["training"]["steps"] == part["scheduler"]["steps"] == round(whole["training"]["steps"] / 8)
+    assert (whole["scheduler"]["warm_up"], part["scheduler"]["warm_up"]) == (200, 25)
+    assert (whole["training"]["ema_decay"], part["training"]["ema_decay"]) == (0.999, 0.992)
+    tiny = helpers.configured(tmp_path, "share=sixteenth", experiment="ho_2020/mnist").config
+    assert tiny["training"]["steps"] == 1
+    with pytest.raises(UserError, match="there is no 'third' in `shares` of this experiment; choose from: sixteenth, eighth"):
+        helpers.configured(tmp_path, "share=third", experiment="ho_2020/mnist")
 
 
 def test_a_folders_name_says_what_was_changed_and_not_how_it_was_watched() -> None:

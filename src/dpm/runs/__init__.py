@@ -8,3 +8,5 @@ from dpm.stored import ROOT
 
 OmegaConf.register_new_resolver("project", lambda folder: os.path.relpath(ROOT / folder), replace=True)
 OmegaConf.register_new_resolver("twice", lambda number: 2 * number, replace=True)
+OmegaConf.register_new_resolver("part", lambda steps, parts: max(1, round(steps / parts)), replace=True)
+OmegaConf.register_new_resolver("decay", lambda window, parts: 1 - parts / window, replace=True)  # of an average over that part
