@@ -14,7 +14,7 @@ from matplotlib.quiver import Quiver
 from PIL import Image
 
 from dpm.errors import UserError
-from dpm.figures import curve, images, load_arrays, render, rivals, sampled_terms, schedule, sweep, swiss_roll, terms
+from dpm.figures import curve, images, ladder, load_arrays, render, rivals, sampled_terms, schedule, sweep, swiss_roll, terms
 from dpm.study.claims import Claim, Tolerance, load_claims
 from dpm.study.records import Measurement, Record, over_seeds, save_arrays
 from dpm.study.results import selected
@@ -252,6 +252,31 @@ def test_complete_runs_of_a_network_are_a_line_over_their_steps_and_other_models
     levels = {line.get_label(): line.get_ydata()[0] for line in axes.lines if not str(line.get_label()).startswith("_")}
     assert levels == {"masked": 1.4, "MCGSM": 1.2}
     assert [label.get_text() for label in axes.get_xticklabels()] == ["100", "1,600"]
+
+
+def bounds(experiment: str, *rows: tuple[float, dict]) -> Record:
+    made = tuple(Measurement("nll_bound", value, 0.002, 100, "bits/dim", {"split": "test", **about}) for value, about in rows)
+    return Record(experiment, 0, "laptop", {"network": "none"}, {}, {}, made)
+
+
+def test_rungs_of_a_ladder_are_the_bounds_whose_facts_are_named_one_below_the_other():
+    """Each with its distance from the one above; the paper's two, the worse first; a rung without a record is left out."""
+    found = [bounds("p/simple", (3.9, {})), bounds("p/bound", (3.8, {"decoder": "A"}), (3.6, {"decoder": "B"}))]
+    wanted = {
+        "one": {"experiment": "p/simple"},
+        "none": {"experiment": "p/none"},
+        "two": {"experiment": "p/bound", "decoder": "A"},
+        "three": {"experiment": "p/bound", "decoder": "B"},
+    }
+    claims = load_claims(Path(__file__).parents[1] / "conf/claims")
+    table1 = [claim for name, claim in claims.items() if name.startswith("ho_2020/table1/")]
+    (axes,) = ladder.rungs(found, wanted, table1).axes
+    np.testing.assert_allclose(axes.containers[0][0].get_xydata(), [[3.9, 0], [3.8, 1], [3.6, 2]])
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["one", "two", "three"]
+    assert [text.get_text() for text in axes.texts] == ["−0.100", "−0.200"]
+    assert axes.get_ylim() == (2.5, -0.5)
+    theirs = [line.get_xdata()[0] for line in axes.lines if str(line.get_label()).startswith("paper")]
+    assert theirs == [3.75, 3.7]
 
 
 def test_what_a_network_loses_is_summed_from_great_noise_down():
