@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from typing import Any
 
 from matplotlib.figure import Figure
 
@@ -34,7 +35,11 @@ def rungs(
     axes = figure.subplots()
     axes.step(values, range(len(values)), where="pre", color="0.6", linewidth=0.8)
     axes.errorbar(values, range(len(values)), xerr=[2 * (mean.stderr or 0.0) for mean in steps.values()], fmt="o", capsize=3)
-    offset = {"textcoords": "offset points", "va": "center", "bbox": {"facecolor": "white", "edgecolor": "none", "pad": 1}}
+    offset: dict[str, Any] = {
+        "textcoords": "offset points",
+        "va": "center",
+        "bbox": {"facecolor": "white", "edgecolor": "none", "pad": 1},
+    }
     for place, (before, after) in enumerate(pairwise(values), 1):
         gain = f"{after - before:+.3f}".replace("-", "−")
         axes.annotate(gain, (max(before, after), place), (6, 0), fontsize=7, **offset)
@@ -45,7 +50,7 @@ def rungs(
         )
     axes.set_yticks(range(len(steps)), list(steps))
     axes.set(xlabel=f"L ({unit})", ylim=(len(steps) - 0.5, -0.5))
-    axes.margins(x=0.15)
+    axes.margins(x=0.2)
     if theirs:
         figure.legend(loc="outside upper center", ncols=2)
     return figure
