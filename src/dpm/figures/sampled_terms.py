@@ -42,7 +42,7 @@ def rate_distortion(arrays: Arrays, claims: Sequence[Claim] = ()) -> Figure:
         both = [(points["rate"][s], points["rmse"][s]) for s in points["rmse"]]
         for axes, found in ((left, points["rmse"].items()), (middle, points["rate"].items()), (right, both)):
             axes.plot(*zip(*found, strict=True), "x", color="C1", markersize=4, label="paper, Table 4")
-        left.legend(loc="upper right")
+        left.legend(loc="lower left")
     for axes in (left, middle):
         axes.set(xlabel="reverse steps T − t + 1", xlim=(0, None), ylim=(0, None))
     left.set(ylabel="distortion (RMSE, 0-255)")
