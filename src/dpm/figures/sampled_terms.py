@@ -32,17 +32,17 @@ def rate_distortion(arrays: Arrays, claims: Sequence[Claim] = ()) -> Figure:
     rmse_step, rmse, error = (arrays[f"rmse_{key}"] for key in ("step", "mean", "stderr"))
     figure = Figure(figsize=(WIDTH, 2.3), layout="constrained")
     left, middle, right = figure.subplots(1, 3)
-    left.errorbar(rmse_step, rmse, 2 * error, fmt="o-", markersize=2, label="ours")
+    left.errorbar(rmse_step, rmse, 2 * error, fmt="o-", markersize=2)
     middle.plot(steps, rate)
     middle.fill_between(steps, rate - 2 * spread, rate + 2 * spread, alpha=0.3, linewidth=0)
     paid = np.interp(rmse_step - 1, np.concatenate([[0], steps]), np.concatenate([[0], rate]))  # before the step that predicts
-    right.plot(paid, rmse, "o", markersize=2.5)  # no line: between the last two points most of the rate is paid
+    right.plot(paid, rmse, "o", markersize=2.5, label="ours")  # no line: between the last two points most of the rate is paid
     if claims:
         points = {q: {c.protocol["reverse_step"]: c.value for c in claims if c.quantity == q} for q in ("rmse", "rate")}
         both = [(points["rate"][s], points["rmse"][s]) for s in points["rmse"]]
         for axes, found in ((left, points["rmse"].items()), (middle, points["rate"].items()), (right, both)):
             axes.plot(*zip(*found, strict=True), "x", color="C1", markersize=4, label="paper, Table 4")
-        left.legend(loc="lower left")
+        right.legend(loc="upper right")
     for axes in (left, middle):
         axes.set(xlabel="reverse steps T − t + 1", xlim=(0, None), ylim=(0, None))
     left.set(ylabel="distortion (RMSE, 0-255)")
