@@ -128,6 +128,8 @@ def test_a_share_of_a_run_is_a_complete_run(tmp_path: Path) -> None:
     assert part["training"]["steps"] == part["scheduler"]["steps"] == round(whole["training"]["steps"] / 8)
     assert (whole["scheduler"]["warm_up"], part["scheduler"]["warm_up"]) == (200, 25)
     assert (whole["training"]["ema_decay"], part["training"]["ema_decay"]) == (0.999, 0.992)
+    own = helpers.configured(tmp_path, "share=half", "tier=laptop", experiment="ho_2020/table2").config  # windows of its own
+    assert (own["scheduler"]["steps"], own["training"]["ema_decay"]) == (50, 0.99)
     tiny = helpers.configured(tmp_path, "share=sixteenth", experiment="ho_2020/mnist").config
     assert tiny["training"]["steps"] == 1
     with pytest.raises(UserError, match="there is no 'third' in `shares` of this experiment; choose from: sixteenth, eighth"):

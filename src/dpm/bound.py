@@ -5,7 +5,7 @@
 2015 (eq. 14) reports K, the negative of the right-hand side; 2020 (eq. 5) the right-hand side itself.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.distributions import kl_divergence
 
+from dpm import seeds
 from dpm.errors import UserError
 from dpm.processes import Process, at
 from dpm.reverse import Reverse
@@ -35,6 +36,14 @@ def draw(process: Process, x_0: Tensor, t: Tensor) -> Tensor:
     """x_t ~ q(x_t | x_0), differentiable where the kernel allows it: betas can be learned (2015, "frozen noise")."""
     marginal = process.marginal(x_0, t)
     return marginal.rsample() if marginal.has_rsample else marginal.sample()
+
+
+def drawn_at(process: Process, x_0: Tensor, t: int, batch_size: int, seed: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """(x_0, x_t, t) of one batch after another: the draws at t to which parts of a reverse process are fitted."""
+    for number, x in enumerate(x_0.split(batch_size)):  # type: ignore[no-untyped-call]
+        seeds.seed_everything(seed, seeds.VALIDATION, t, number)
+        times = torch.full((len(x),), t, device=x.device)
+        yield x, draw(process, x, times), times
 
 
 def term(reverse: Reverse, x_0: Tensor, x_t: Tensor, s: Tensor, t: Tensor) -> Tensor:

@@ -7,12 +7,10 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from dpm.facts import Scalar
-from dpm.figures import WIDTH, styled
+from dpm.figures import DASHES, WIDTH, styled
 from dpm.study.claims import Claim
 from dpm.study.records import Record, over_seeds
 from dpm.study.results import selected
-
-DASHES = (":", "-.")
 
 
 @styled
@@ -44,7 +42,7 @@ def rungs(
         gain = f"{after - before:+.3f}".replace("-", "−")
         axes.annotate(gain, (max(before, after), place), (6, 0), fontsize=7, **offset)
     theirs = sorted((c for c in claims if _of_test_images(c)), key=lambda claim: -claim.value)
-    for dashes, claim in zip(DASHES, theirs, strict=False):
+    for dashes, claim in zip(DASHES[1:], theirs, strict=False):
         axes.axvline(
             claim.value, color="0.3", linewidth=1, linestyle=dashes, label=f"paper, {claim.id.split('/')[-2]}: {claim.amount}"
         )

@@ -12,9 +12,8 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent, Normal
 from torch.distributions.kl import register_kl
 
-from dpm import seeds
 from dpm.baselines.gaussian_images import CosineBasis, GaussianImages
-from dpm.bound import draw
+from dpm.bound import drawn_at
 from dpm.errors import UserError
 from dpm.facts import Scalar
 from dpm.processes import Process
@@ -123,10 +122,7 @@ def fitted_spectrum(reverse: Reverse, basis: CosineBasis, x_0: Tensor, t: int, b
     Each x_0 at one draw of x_t, and the mean over x_s ~ q(x_s | x_t, x_0) in closed form.
     """
     total = torch.zeros_like(x_0[0], dtype=torch.float64)
-    for number, x in enumerate(x_0.split(batch_size)):  # type: ignore[no-untyped-call]
-        seeds.seed_everything(seed, seeds.VALIDATION, t, number)
-        times = torch.full((len(x),), t, device=x.device)
-        x_t = draw(reverse.process, x, times)
+    for x, x_t, times in drawn_at(reverse.process, x_0, t, batch_size, seed):
         q, p = reverse.process.posterior(x, x_t, times - 1, times), reverse(x_t, times - 1, times)
         d = basis.analysed((q.mean - p.mean) / p.stddev)
         total += (d.square() + basis.at_coefficients(q.variance / p.variance)).double().sum(0)

@@ -12,8 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dpm import seeds
-from dpm.bound import draw
+from dpm.bound import drawn_at
 from dpm.decoders import Discretized, DiscretizedNormal
 from dpm.errors import UserError
 from dpm.processes import per_example
@@ -63,8 +62,6 @@ def isotropic(reverse: GaussianReverse, x_0: Tensor, seed: int, knots: int, batc
 def mean_square_error(reverse: GaussianReverse, x_0: Tensor, t: int, batch_size: int, seed: int) -> float:
     """m_t, the mean over these examples and their dimensions."""
     total = 0.0
-    for number, x in enumerate(x_0.split(batch_size)):  # type: ignore[no-untyped-call]
-        seeds.seed_everything(seed, seeds.VALIDATION, t, number)
-        at = torch.full((len(x),), t, device=x.device)
-        total += (reverse.predicted(draw(reverse.process, x, at), at) - x).double().square().sum().item()
+    for x, x_t, times in drawn_at(reverse.process, x_0, t, batch_size, seed):
+        total += (reverse.predicted(x_t, times) - x).double().square().sum().item()
     return total / x_0.numel()

@@ -17,8 +17,7 @@ from scipy.optimize import minimize_scalar
 from torch import Tensor
 from torch.distributions import Distribution
 
-from dpm import seeds
-from dpm.bound import draw
+from dpm.bound import drawn_at
 from dpm.decoders import Decoder, Discretized, DiscretizedNormal, Stepwise
 from dpm.errors import UserError
 from dpm.reverse.gaussian import GaussianReverse
@@ -109,10 +108,8 @@ def with_memory(reverse: GaussianReverse, x_0: Tensor, seed: int, rows: int, col
 def one_step(reverse: GaussianReverse, x_0: Tensor, seed: int, batch_size: int) -> tuple[Tensor, Tensor]:
     """The network's mean and std of x_0 given one draw of x_1, both like x_0."""
     means, stds = [], []
-    for number, x in enumerate(x_0.split(batch_size)):  # type: ignore[no-untyped-call]
-        seeds.seed_everything(seed, seeds.VALIDATION, 1, number)
-        one = torch.ones(len(x), dtype=torch.long, device=x.device)
-        p = reverse.step(draw(reverse.process, x, one), one - 1, one)
+    for _, x_1, one in drawn_at(reverse.process, x_0, 1, batch_size, seed):
+        p = reverse.step(x_1, one - 1, one)
         means.append(p.mean)
         stds.append(p.stddev)
     return torch.cat(means), torch.cat(stds)

@@ -9,4 +9,5 @@ from dpm.stored import ROOT
 OmegaConf.register_new_resolver("project", lambda folder: os.path.relpath(ROOT / folder), replace=True)
 OmegaConf.register_new_resolver("twice", lambda number: 2 * number, replace=True)
 OmegaConf.register_new_resolver("part", lambda steps, parts: max(1, round(steps / parts)), replace=True)
-OmegaConf.register_new_resolver("decay", lambda window, parts: 1 - parts / window, replace=True)  # of an average over that part
+# Of a moving average whose window, 1 / (1 - decay) steps, is that part of the whole run's.
+OmegaConf.register_new_resolver("decay", lambda whole, parts: max(0.0, 1 - parts * (1 - whole)), replace=True)
