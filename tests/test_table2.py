@@ -19,7 +19,7 @@ from dpm.errors import UserError
 from dpm.evaluators.features import PatchDistance, patches
 from dpm.evaluators.patches import SampleDistance, of_real_images
 from dpm.figures import table2
-from dpm.figures.images import tile
+from dpm.figures.images import row_by_row, tile
 from dpm.objectives.mean_term import MeanTerm
 from dpm.objectives.one_term import OneTerm
 from dpm.predictions.papers import Epsilon
@@ -227,7 +227,7 @@ def test_the_training_of_every_cell_is_a_line_of_its_own(cells: dict[str, dict[s
 
 
 def test_the_samples_of_every_cell_are_a_row_with_its_label(cells: dict[str, dict[str, np.ndarray]]):
-    (axes,) = table2.samples(cells, columns=5).axes
+    (axes,) = row_by_row(cells, columns=5).axes
     expected = tile(np.concatenate([arrays["samples"][:5] for arrays in cells.values()]), 5)
     np.testing.assert_allclose(axes.images[0].get_array(), expected / 255)
     assert [label.get_text() for label in axes.get_yticklabels()] == CELLS

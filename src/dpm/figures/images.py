@@ -1,12 +1,15 @@
 """Pictures of pictures: a grid of images, pixel for pixel, without interpolation."""
 
 import math
+from collections.abc import Mapping
 
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
 from dpm.figures import WIDTH, Array, Arrays, styled
+
+LABELS = 1.4  # inches for the names of rows
 
 
 @styled
@@ -18,6 +21,25 @@ def grid(arrays: Arrays, columns: int = 12) -> Figure:
     axes = figure.add_axes((0, 0, 1, 1))
     axes.imshow(tiled / 255, interpolation="nearest")
     axes.set_axis_off()
+    return figure
+
+
+@styled
+def row_by_row(models: Mapping[str, Arrays], columns: int = 12) -> Figure:
+    """The first samples of each model, a row each. models, by label: samples (n, C, H, W), grey levels 0..255."""
+    rows = [arrays["samples"][:columns] for arrays in models.values()]
+    tiled = tile(np.concatenate(rows), len(rows[0]))
+    width = enlarged(tiled.shape[1], WIDTH - LABELS)
+    whole = width + LABELS
+    figure = Figure(figsize=(whole, width * tiled.shape[0] / tiled.shape[1]))
+    axes = figure.add_axes((LABELS / whole, 0, width / whole, 1))
+    axes.imshow(tiled / 255, interpolation="nearest")
+    pitch = (tiled.shape[0] + 1) / len(rows)
+    axes.set_yticks([(k + 0.5) * pitch - 1 for k in range(len(rows))], list(models))
+    axes.set_xticks([])
+    axes.tick_params(length=0)
+    axes.grid(False)
+    axes.spines[:].set_visible(False)
     return figure
 
 

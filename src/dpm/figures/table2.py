@@ -1,16 +1,12 @@
-"""Table 2 of 2020 in pictures: how its six cells train, and what they draw."""
+"""Table 2 of 2020 in pictures: how its six cells train."""
 
 from collections.abc import Mapping
 
-import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from dpm.figures import WIDTH, Array, Arrays, styled
-from dpm.figures.images import enlarged, tile
+from dpm.figures import WIDTH, Arrays, styled
 
 OBJECTIVES = 3  # in a row of the table
-LABELS = 1.4  # inches for the names of the rows
 LINES = ("-", "--")  # of its two predictions
 
 
@@ -33,27 +29,3 @@ def training(cells: Mapping[str, Arrays]) -> Figure:
         axes.set(xlabel="training step", ylabel=name, yscale="log")
     figure.legend(loc="outside lower center", ncols=2)
     return figure
-
-
-@styled
-def samples(cells: Mapping[str, Arrays], columns: int = 12) -> Figure:
-    """The first samples of each cell, a row each. cells, by label: samples (n, C, H, W), grey levels 0..255."""
-    rows = [arrays["samples"][:columns] for arrays in cells.values()]
-    tiled = tile(np.concatenate(rows), len(rows[0]))
-    width = enlarged(tiled.shape[1], WIDTH - LABELS)
-    whole = width + LABELS
-    figure = Figure(figsize=(whole, width * tiled.shape[0] / tiled.shape[1]))
-    axes = figure.add_axes((LABELS / whole, 0, width / whole, 1))
-    axes.imshow(tiled / 255, interpolation="nearest")
-    _rows(axes, list(cells), tiled)
-    return figure
-
-
-def _rows(axes: Axes, labels: list[str], tiled: Array) -> None:
-    """A label at the middle of each row, and nothing else around the images."""
-    pitch = (tiled.shape[0] + 1) / len(labels)
-    axes.set_yticks([(k + 0.5) * pitch - 1 for k in range(len(labels))], labels)
-    axes.set_xticks([])
-    axes.tick_params(length=0)
-    axes.grid(False)
-    axes.spines[:].set_visible(False)
