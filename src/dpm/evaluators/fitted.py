@@ -9,7 +9,7 @@ from torch import Tensor
 
 from dpm import seeds
 from dpm.bound import draw, term
-from dpm.data import Data
+from dpm.data import Data, Finite, refuse_lacking
 from dpm.errors import UserError
 from dpm.evaluators import Array, Evaluation, Evaluator
 from dpm.evaluators.bound import nats_per_unit
@@ -26,16 +26,17 @@ Fit = Callable[[Any, Tensor, int], Reverse]  # (reverse, examples, seed) -> the 
 class Stage:
     """What is fitted, on top of the stages before, and how the result is evaluated.
 
-    The evaluator's arrays are called <name>_<their own name>.
+    The evaluator's arrays are called <name>_<their own name>. `training`: the fit takes that many training examples instead.
     """
 
     name: str
     fit: Fit
     evaluator: Evaluator
+    training: int = 0
 
 
 class InStages:
-    """Fit to the first n validation examples and evaluate, for each of `stages` on top of those before it.
+    """Fit to the first n validation examples, or to training examples, and evaluate: each of `stages` on those before it.
 
     Then nll_excess, L of the last stage minus L of wrap(reverse), from the same x_t, of which most of the error of either is
     no part. They differ at t <= `last` only, the more the smaller t is: each example has one t, drawn in proportion to t^-2.
@@ -50,11 +51,17 @@ class InStages:
 
     @torch.no_grad()
     def __call__(self, reverse: Reverse, data: Data, x_0: Tensor, seed: int) -> Evaluation:
-        examples, process = data.validation(self.n).to(x_0.device), self.wrap(reverse)
+        validation, process = data.validation(self.n).to(x_0.device), self.wrap(reverse)
         measurements: list[Measurement] = []
         arrays: dict[str, Array] = {}
-        fitted: dict[str, Scalar] = {"fitted_on": "validation", "n_fitted": self.n}
+        fitted: dict[str, Scalar] = {}
         for stage in self.stages:
+            if stage.training:
+                fitted |= {"trained_on": "training", "n_trained": stage.training}
+                examples = of_training(data, stage.training).to(x_0.device)
+            else:
+                fitted |= {"fitted_on": "validation", "n_fitted": self.n}
+                examples = validation
             process = stage.fit(process, examples, seed)
             found = stage.evaluator(process, data, x_0, seed)
             measurements += [m.with_protocol(fitted) for m in found.measurements]
@@ -88,3 +95,10 @@ class InStages:
             x_t = draw(before.process, x, at)
             values.append((term(after, x, x_t, at - 1, at) - term(before, x, x_t, at - 1, at)).double().cpu())
         return t, weight * torch.cat(values)
+
+
+def of_training(data: Any, n: int) -> Tensor:
+    """The first n training examples of data that have finitely many."""
+    refuse_lacking(data, Finite, "a fit to training examples")
+    examples: Tensor = data.training()[:n]
+    return examples
