@@ -14,6 +14,7 @@ from dpm.decoders import Discretized, DiscretizedNormal, Network
 from dpm.errors import UserError
 from dpm.predictions.papers import X0
 from dpm.processes.gaussian import GaussianDiffusion, Step
+from dpm.reverse import facts_of
 from dpm.reverse.deep_memory import MaskedConvolution, MaskedRegression, with_deep_memory
 from dpm.reverse.gaussian import GaussianReverse
 from dpm.reverse.memory import (
@@ -277,6 +278,9 @@ def test_a_deep_memory_knows_how_much_was_missed_before_and_a_linear_one_does_no
     known = DiscretizedNormal(torch.zeros_like(x_0), loud).log_prob(x_0).flatten(1).sum(1).mean().item()
     assert flat + 0.5 * (known - flat) < network < known
     assert network == again
+    numbers = sum(parameter.numel() for parameter in fitted[1].decoder.regression.parameters())
+    about = {"decoder": "DeepMemory", "decoder_parameters": numbers, "decoder_examples": 2500}
+    assert about.items() <= facts_of(fitted[1]).items()
     assert isinstance(reverse.decoder, Discretized)
 
 

@@ -13,6 +13,7 @@ from dpm.baselines import maximised
 from dpm.baselines.causal import zero
 from dpm.decoders import Discretized
 from dpm.errors import UserError
+from dpm.facts import Scalar
 from dpm.reverse.gaussian import GaussianReverse
 from dpm.reverse.memory import Autoregressive, Linear, Raster, causal, linear, one_step, padded
 
@@ -82,7 +83,12 @@ class MaskedRegression(nn.Module):
 
 
 class DeepMemory(Autoregressive):
-    """p(x_0 | x_1) by a trained regression."""
+    """p(x_0 | x_1) by a regression that was trained on so many images, repetitions counted."""
+
+    def __init__(self, regression: MaskedRegression, levels: int, examples: int) -> None:
+        super().__init__(regression, levels)
+        parameters = sum(parameter.numel() for parameter in regression.parameters())
+        self.facts: dict[str, Scalar] = {"decoder_parameters": parameters, "decoder_examples": examples}
 
 
 def with_deep_memory(
@@ -111,4 +117,4 @@ def with_deep_memory(
 
         for _ in maximised(trained, log_density, steps, rate, seed):
             pass
-    return reverse.replacing(decoder=DeepMemory(trained.eval().requires_grad_(False), levels))
+    return reverse.replacing(decoder=DeepMemory(trained.eval().requires_grad_(False), levels, steps * batch_size))
