@@ -78,6 +78,31 @@ def test_every_stage_is_fitted_on_top_of_the_one_before_and_says_to_what() -> No
     assert {key.split("_")[0] for key in evaluation.arrays} == {"memory", "correlated"}
 
 
+def test_a_stage_may_take_training_examples_and_a_number_says_what_each_part_was_fitted_to() -> None:
+    class Both(Images):
+        facts, batch, held_out = {}, None, None  # noqa: RUF012 (of all finite data, and not asked for here)
+
+        def training(self) -> Tensor:
+            return smooth(50, 2)
+
+    seen = []
+
+    def fit(p, x, seed):
+        seen.append(x)
+        return with_memory(p, x, seed, 2, 2, 64)
+
+    first, second = stages()
+    parts = [Stage(first.name, fit, first.evaluator, training=30), second]
+    evaluation = InStages(80, lambda p: p, parts, LAST, **SETTINGS)(reverse(), Both(), smooth(300, 1), 0)
+    assert torch.equal(*seen, smooth(50, 2)[:30])
+    one, other = (m.protocol for m in evaluation.measurements if m.quantity == "nll_bound")
+    assert (one["trained_on"], one["n_trained"]) == (other["trained_on"], other["n_trained"]) == ("training", 30)
+    assert (other["fitted_on"], other["n_fitted"]) == ("validation", 80)
+    assert "fitted_on" not in one
+    with pytest.raises(UserError, match="training"):
+        InStages(80, lambda p: p, parts, LAST, **SETTINGS)(reverse(), Images(), smooth(300, 1), 0)
+
+
 def test_the_excess_is_the_difference_of_the_bounds() -> None:
     """Against every term of both processes on the same images; its parts add up."""
     data, x_0, p = Images(), smooth(1000, 1), reverse()
