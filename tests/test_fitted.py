@@ -80,7 +80,7 @@ def test_every_stage_is_fitted_on_top_of_the_one_before_and_says_to_what() -> No
 
 def test_a_stage_may_take_training_examples_and_a_number_says_what_each_part_was_fitted_to() -> None:
     class Both(Images):
-        facts, batch, held_out = {}, None, None  # noqa: RUF012 (of all finite data, and not asked for here)
+        facts, batch, held_out = {}, None, None
 
         def training(self) -> Tensor:
             return smooth(50, 2)
