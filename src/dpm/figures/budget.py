@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 
 from dpm.facts import Scalar
 from dpm.figures import WIDTH, Arrays, styled, told_apart
@@ -62,9 +63,9 @@ def time_to_quality(records: Sequence[Record], claim: Claim, labels: Mapping[str
             minutes, values, errors = zip(*sorted(lines[network]), strict=True)
             axes.errorbar(minutes, values, errors, capsize=2, label=label, **told_apart(index))
     axes.axhline(claim.value, color="0.3", linewidth=1, linestyle="-.", label=f"paper: {claim.amount}")
-    ticks = sorted({round(minutes) for network in labels for minutes, *_ in lines[network]})
     axes.set(xscale="log", xlabel="core-minutes of training", ylabel=f"L ({claim.unit})")
-    axes.set_xticks(ticks, [str(tick) for tick in ticks])
-    axes.tick_params(axis="x", which="minor", length=0, labelbottom=False)
+    axes.xaxis.set_major_locator(LogLocator(2))
+    axes.xaxis.set_major_formatter("{x:.0f}")
+    axes.xaxis.set_minor_locator(NullLocator())
     axes.legend()
     return figure
