@@ -447,6 +447,9 @@ def test_figure_6_has_samples_in_rows_and_reverse_time_in_columns() -> None:
             np.testing.assert_allclose(cell(axes, row, column), progressive[row, column])
     assert labels(axes, "x") == ["24", "17", "9", "1"]
     assert list(axes.get_xticks()) == [2, 8, 14, 20]
+    (fewer,) = figures.figure_6({"progressive": progressive, "progressive_times": times}, rows=2).axes
+    height = (axes.images[0].get_array().shape[0] + 1) // 3
+    np.testing.assert_array_equal(fewer.images[0].get_array(), axes.images[0].get_array()[: 2 * height - 1])
 
 
 @pytest.mark.parametrize(("completions", "side"), [(3, 2), (8, 3), (4, 3), (1, 2)])

@@ -14,12 +14,12 @@ ROW_LABELS, COLUMN_LABELS, AXIS_LABEL = 0.4, 0.2, 0.2  # inches beside the image
 
 
 @styled
-def figure_6(arrays: Arrays) -> Figure:
+def figure_6(arrays: Arrays, rows: int | None = None) -> Figure:
     """Progressive generation: x_0-hat, one sample a row, reverse time from left to right.
 
-    arrays: progressive (rows, columns, C, H, W), progressive_times (columns,).
+    arrays: progressive (n, columns, C, H, W), progressive_times (columns,). rows: the first so many samples, or all.
     """
-    images = arrays["progressive"]
+    images = arrays["progressive"][:rows]
     figure, (axes,) = side_by_side(images[None], 0, COLUMN_LABELS + AXIS_LABEL)
     labelled(axes, images, columns=_whole(arrays["progressive_times"]))
     axes.set_xlabel("$t$", labelpad=0)
