@@ -1,6 +1,8 @@
 """p(x_0 | x_1): the last reverse step, where the two papers differ and where no KL term exists."""
 
 import math
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Protocol
 
 import torch
@@ -8,6 +10,7 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent, constraints
 
 from dpm.errors import UserError
+from dpm.facts import Scalar
 from dpm.processes import Process
 
 
@@ -21,6 +24,8 @@ class Stepwise(Protocol):
 
 
 class Decoder(Protocol):
+    facts: Mapping[str, Scalar] = MappingProxyType({})  # in a protocol, besides its name
+
     def __call__(self, reverse: Stepwise, x_t: Tensor, t: Tensor) -> Distribution:
         """p(x_0 | x_t), the last step of a reverse chain."""
 

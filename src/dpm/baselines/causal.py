@@ -32,11 +32,11 @@ class CausalConvolution(nn.Module):
 
 
 class Residual(nn.Module):
-    """x + 1 x 1 (causal convolution(x)); starts as the identity."""
+    """x + output(convolution(x)), each after an activation; starts as the identity where `output` starts at zero."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, convolution: nn.Module, output: nn.Module) -> None:
         super().__init__()
-        self.convolution, self.output = CausalConvolution(channels), zero(nn.Conv2d(channels, channels, 1))
+        self.convolution, self.output = convolution, output
 
     def forward(self, x: Tensor) -> Tensor:
         change: Tensor = self.output(F.silu(self.convolution(F.silu(x))))
@@ -73,7 +73,9 @@ class CausalNetwork(nn.Module):
         self.facts: dict[str, Scalar] = {"reach": reach, "channels": channels, "blocks": blocks, "components": copies + free}
         self.log_width = nn.Parameter(torch.full((copies, 1, 1, 1), math.log(WIDTH)))
         self.first = nn.Conv2d((2 + copies) * self.size, channels, 1)
-        self.blocks = nn.Sequential(*(Residual(channels) for _ in range(blocks)))
+        self.blocks = nn.Sequential(
+            *(Residual(CausalConvolution(channels), zero(nn.Conv2d(channels, channels, 1))) for _ in range(blocks))
+        )
         self.last = zero(nn.Conv2d(channels, 3 * self.components + copies * (1 + self.size), 1))
         starts = torch.zeros(3, self.components)  # of log weights, means and log scales
         starts[1, copies:], starts[2, :copies] = torch.linspace(-1, 1, free + 2)[1:-1], math.log(WIDTH)

@@ -57,11 +57,11 @@ class InStages:
         fitted: dict[str, Scalar] = {}
         for stage in self.stages:
             if stage.training:
-                fitted |= {"trained_on": "training", "n_trained": stage.training}
                 examples = of_training(data, stage.training).to(x_0.device)
+                fitted |= {"trained_on": "training", "n_trained": len(examples)}
             else:
-                fitted |= {"fitted_on": "validation", "n_fitted": self.n}
                 examples = validation
+                fitted |= {"fitted_on": "validation", "n_fitted": self.n}
             process = stage.fit(process, examples, seed)
             found = stage.evaluator(process, data, x_0, seed)
             measurements += [m.with_protocol(fitted) for m in found.measurements]

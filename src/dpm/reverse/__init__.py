@@ -52,7 +52,7 @@ class ReverseStep(torch.nn.Module):
     @property
     def facts(self) -> dict[str, Scalar]:
         """What a number obtained with this process means: its part of a protocol."""
-        return {**self.process.facts, "decoder": type(self.decoder).__name__, **getattr(self.decoder, "facts", {})}
+        return {**self.process.facts, "decoder": type(self.decoder).__name__, **self.decoder.facts}
 
     @property
     def recipe(self) -> dict[str, Scalar]:

@@ -10,10 +10,9 @@ from torch import Tensor, nn
 
 from dpm import seeds
 from dpm.baselines import maximised
-from dpm.baselines.causal import zero
+from dpm.baselines.causal import Residual, zero
 from dpm.decoders import Discretized
 from dpm.errors import UserError
-from dpm.facts import Scalar
 from dpm.reverse.gaussian import GaussianReverse
 from dpm.reverse.memory import Autoregressive, Linear, Raster, causal, linear, one_step, padded
 
@@ -40,21 +39,6 @@ class MaskedConvolution(nn.Module):
         return F.conv2d(padded(x, *self.reach), self.convolution.weight * self.mask, self.convolution.bias)
 
 
-class Residual(nn.Module):
-    """x + f(x), f two masked convolutions, the first of 2 x 3 pixels."""
-
-    def __init__(self, colours: int, width: int) -> None:
-        super().__init__()
-        self.change = nn.Sequential(
-            *(nn.SiLU(), MaskedConvolution(colours, width, width, 1, 1, itself=True)),
-            *(nn.SiLU(), MaskedConvolution(colours, width, width, 0, 0, itself=True)),
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        changed: Tensor = x + self.change(x)
-        return changed
-
-
 class MaskedRegression(nn.Module):
     """shift = that of `start` + u, scale = that of `start` exp(v), u and v from a network that starts at 0.
 
@@ -67,10 +51,16 @@ class MaskedRegression(nn.Module):
         self.start, self.grey_levels = start, (levels - 1) / 2  # of one unit of x
         self.before = MaskedConvolution(colours, 2, width, *WINDOW, itself=False)
         self.known = nn.Sequential(nn.Conv2d(2 * colours, 2 * width, 1), nn.SiLU(), nn.Conv2d(2 * width, colours * width, 1))
-        self.blocks = nn.Sequential(*(Residual(colours, width) for _ in range(blocks)))
+        self.blocks = nn.Sequential(*(self.block(colours, width) for _ in range(blocks)))
         self.last = MaskedConvolution(colours, width, 2, 0, 0, itself=True)
         zero(self.last.convolution)
         self.reach = WINDOW[0] + blocks, WINDOW[1] + blocks
+
+    @staticmethod
+    def block(colours: int, width: int) -> Residual:
+        """The first of its two masked convolutions sees 2 x 3 pixels."""
+        sizes = (colours, width, width)
+        return Residual(MaskedConvolution(*sizes, 1, 1, itself=True), MaskedConvolution(*sizes, 0, 0, itself=True))
 
     def forward(self, z: Tensor, mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
         shift, scale = self.start(z, mean, std)
@@ -88,7 +78,7 @@ class DeepMemory(Autoregressive):
     def __init__(self, regression: MaskedRegression, levels: int, examples: int) -> None:
         super().__init__(regression, levels)
         parameters = sum(parameter.numel() for parameter in regression.parameters())
-        self.facts: dict[str, Scalar] = {"decoder_parameters": parameters, "decoder_examples": examples}
+        self.facts = {"decoder_parameters": parameters, "decoder_examples": examples}
 
 
 def with_deep_memory(
