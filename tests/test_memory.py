@@ -273,11 +273,14 @@ def test_a_deep_memory_knows_how_much_was_missed_before_and_a_linear_one_does_no
     fitted = (
         with_memory(reverse, examples, 0, 3, 3, 20),
         *(with_deep_memory(reverse, examples, 0, **settings) for _ in range(2)),
+        with_deep_memory(reverse, examples, 0, precision="bfloat16", **settings),
     )
-    flat, network, again = (p(x_0, one - 1, one).log_prob(x_0).mean().item() for p in fitted)
+    flat, network, again, rounded = (p(x_0, one - 1, one).log_prob(x_0).mean().item() for p in fitted)
     known = DiscretizedNormal(torch.zeros_like(x_0), loud).log_prob(x_0).flatten(1).sum(1).mean().item()
     assert flat + 0.5 * (known - flat) < network < known
     assert network == again
+    assert rounded != network
+    assert abs(rounded - network) < 0.1 * (network - flat)
     numbers = sum(parameter.numel() for parameter in fitted[1].decoder.regression.parameters())
     about = {"decoder": "DeepMemory", "decoder_parameters": numbers, "decoder_examples": 2500}
     assert about.items() <= facts_of(fitted[1]).items()

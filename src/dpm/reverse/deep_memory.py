@@ -43,12 +43,14 @@ class MaskedRegression(nn.Module):
     """shift = that of `start` + u, scale = that of `start` exp(v), u and v from a network that starts at 0.
 
     It sees asinh z and its modulus, of the values before, and mean and log std, in grey levels, of the value's own pixel.
+    precision: bfloat16 or float32, of its hidden layers while it is trained; afterwards they have that of its weights.
     """
 
-    def __init__(self, start: Linear, levels: int, width: int, blocks: int) -> None:
+    def __init__(self, start: Linear, levels: int, width: int, blocks: int, precision: str = "float32") -> None:
         super().__init__()
         colours = len(start.scale)
-        self.start, self.grey_levels = start, (levels - 1) / 2  # of one unit of x
+        self.start, self.precision = start, precision
+        self.grey_levels = (levels - 1) / 2  # of one unit of x
         self.before = MaskedConvolution(colours, 2, width, *WINDOW, itself=False)
         self.known = nn.Sequential(nn.Conv2d(2 * colours, 2 * width, 1), nn.SiLU(), nn.Conv2d(2 * width, colours * width, 1))
         self.blocks = nn.Sequential(*(self.block(colours, width) for _ in range(blocks)))
@@ -67,8 +69,10 @@ class MaskedRegression(nn.Module):
         missed, known = z.asinh(), torch.cat([mean, (std * self.grey_levels).log()], 1)
         seen = torch.stack([missed, missed.abs()], 2).flatten(1, 2)  # colour by colour
         like = self.last.convolution.weight
-        hidden = self.blocks(self.before(seen.to(like)) + self.known(known.to(like)))
-        u, v = self.last(F.silu(hidden)).unflatten(1, (-1, 2)).unbind(2)
+        rounded = self.training and self.precision == "bfloat16"
+        with torch.autocast(z.device.type, torch.bfloat16, enabled=rounded):
+            hidden = self.blocks(self.before(seen.to(like)) + self.known(known.to(like)))
+        u, v = self.last(F.silu(hidden.to(like))).unflatten(1, (-1, 2)).unbind(2)
         return shift + u, scale * v.exp()
 
 
@@ -82,7 +86,15 @@ class DeepMemory(Autoregressive):
 
 
 def with_deep_memory(
-    reverse: GaussianReverse, x_0: Tensor, seed: int, width: int, blocks: int, steps: int, batch_size: int, rate: float
+    reverse: GaussianReverse,
+    x_0: Tensor,
+    seed: int,
+    width: int,
+    blocks: int,
+    steps: int,
+    batch_size: int,
+    rate: float,
+    precision: str = "float32",
 ) -> GaussianReverse:
     """The same process with such a decoder, trained on 8-bit images x_0, (n, C, H, W), each at one draw of x_1.
 
@@ -99,7 +111,7 @@ def with_deep_memory(
         start = linear(mean[:ENOUGH], std[:ENOUGH], x_0[:ENOUGH], *WINDOW, levels, batch_size)
     seeds.seed_everything(seed, seeds.INITIALISATION, 0)
     with torch.enable_grad():
-        trained = MaskedRegression(start, levels, width, blocks).to(x_0.device)
+        trained = MaskedRegression(start, levels, width, blocks, precision).to(x_0.device)
 
         def log_density(generator: torch.Generator) -> Tensor:
             k = torch.randint(len(x_0), (batch_size,), generator=generator).to(x_0.device)
