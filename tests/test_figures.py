@@ -15,6 +15,7 @@ from PIL import Image
 
 from dpm.errors import UserError
 from dpm.figures import curve, images, ladder, load_arrays, render, rivals, sampled_terms, schedule, sweep, swiss_roll, terms
+from dpm.figures.budget import time_to_quality
 from dpm.study.claims import Claim, Tolerance, load_claims
 from dpm.study.records import Measurement, Record, over_seeds, save_arrays
 from dpm.study.results import selected
@@ -277,6 +278,23 @@ def test_rungs_of_a_ladder_are_the_bounds_whose_facts_are_named_one_below_the_ot
     assert axes.get_ylim() == (2.5, -0.5)
     theirs = [line.get_xdata()[0] for line in axes.lines if str(line.get_label()).startswith("paper")]
     assert theirs == [3.75, 3.7]
+
+
+def test_the_time_to_a_bound_is_the_runs_own_seconds_network_by_network():
+    """In minutes, shortest run first; the bound that the facts name; a network without a label is left out."""
+    runs = [
+        *(("ours", {"seconds": 240}, 3.9), ("ours", {"seconds": 60}, 4.1)),
+        *(("theirs", {"seconds": 120}, 4.3), ("nobody's", {"seconds": 30}, 5.0)),
+    ]
+    found = [
+        replace(bounds("p/run", (value, {"decoder": "A"}), (1.0, {"decoder": "B"})), recipe={"network": name}, budget=spent)
+        for name, spent, value in runs
+    ]
+    claim = load_claims(Path(__file__).parents[1] / "conf/claims")["ho_2020/table1/bound/nll"]
+    (axes,) = time_to_quality(found, claim, {"theirs": "T", "ours": "O"}, {"decoder": "A"}).axes
+    lines = {each.get_label(): each[0].get_xydata().tolist() for each in axes.containers}
+    assert lines == {"T": [[2, 4.3]], "O": [[1, 4.1], [4, 3.9]]}
+    assert [line.get_ydata()[0] for line in axes.lines if str(line.get_label()).startswith("paper")] == [claim.value]
 
 
 def test_what_a_network_loses_is_summed_from_great_noise_down():

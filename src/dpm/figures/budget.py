@@ -1,9 +1,16 @@
-"""The bound of complete runs against their budget, and the power law through them."""
+"""The bound of complete runs against their budget: with the power law through them, and beside other networks."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 
-from dpm.figures import WIDTH, Arrays, styled
+from dpm.facts import Scalar
+from dpm.figures import WIDTH, Arrays, styled, told_apart
 from dpm.study.claims import Claim
+from dpm.study.records import Record
+from dpm.study.results import selected
 
 
 @styled
@@ -33,5 +40,32 @@ def against_budget(arrays: Arrays, claim: Claim) -> Figure:
             axes.errorbar(C[shown], L[shown], 2 * error[shown], fmt="o", **style)
     axes.plot(arrays["paper_examples"], [claim.value], "*", color="0.15", markersize=10, label=f"paper: {claim.amount}")
     axes.set(xscale="log", xlabel="training images C, repetitions counted", ylabel=f"L ({claim.unit})")
+    axes.legend()
+    return figure
+
+
+@styled
+def time_to_quality(records: Sequence[Record], claim: Claim, labels: Mapping[str, str], facts: Mapping[str, Scalar]) -> Figure:
+    """L of complete runs of several networks with two standard errors, against the minutes that one core trained.
+
+    records: of runs on one thread, a line for each network. labels: how the networks of their recipes are called, in the order
+    of the legend; others are left out. facts: what the one bound of each record has. The paper's number is a horizontal line.
+    """
+    figure = Figure(figsize=(WIDTH, 2.8), layout="constrained")
+    axes = figure.subplots()
+    lines = defaultdict(list)
+    for record in records:
+        for bound in selected([record], claim.quantity, facts):
+            point = float(record.budget["seconds"]) / 60, bound.value, 2 * (bound.stderr or 0.0)
+            lines[record.recipe["network"]].append(point)
+    for index, (network, label) in enumerate(labels.items()):
+        if lines[network]:
+            minutes, values, errors = zip(*sorted(lines[network]), strict=True)
+            axes.errorbar(minutes, values, errors, capsize=2, label=label, **told_apart(index))
+    axes.axhline(claim.value, color="0.3", linewidth=1, linestyle="-.", label=f"paper: {claim.amount}")
+    axes.set(xscale="log", xlabel="core-minutes of training", ylabel=f"L ({claim.unit})")
+    axes.xaxis.set_major_locator(LogLocator(2))
+    axes.xaxis.set_major_formatter("{x:.0f}")
+    axes.xaxis.set_minor_locator(NullLocator())
     axes.legend()
     return figure
