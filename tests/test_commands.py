@@ -49,7 +49,8 @@ def test_a_signal_stops_what_runs_and_waits_for_it(tmp_path: Path) -> None:
     child = (
         "import signal, sys, time\n"
         f"def end(*_): open({str(tmp_path / 'ended')!r}, 'w').close(); sys.exit(0)\n"
-        "signal.signal(signal.SIGTERM, end); print('there', flush=True); time.sleep(600)"
+        "signal.signal(signal.SIGTERM, end); print('there', flush=True)\n"
+        "for _ in range(6000): time.sleep(0.1)"  # a signal that arrives just before a sleep is seen after it
     )
     program = f"from dpm.runs import app, commands; app.run(lambda: commands.run([[['-c', {child!r}]]]))"
     with subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
