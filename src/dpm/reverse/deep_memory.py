@@ -98,7 +98,8 @@ def with_deep_memory(
 ) -> GaussianReverse:
     """The same process with such a decoder, trained on 8-bit images x_0, (n, C, H, W), each at one draw of x_1.
 
-    width: features for each colour. Adam, whose rate falls from `rate` along a cosine; one process.
+    width: features for each colour; precision: as in `MaskedRegression`. Adam, whose rate falls from `rate` along a cosine;
+    one process.
     """
     if not isinstance(reverse.decoder, Discretized) or min(width, blocks, steps, batch_size) < 1 or not rate > 0:
         raise UserError(
