@@ -150,6 +150,7 @@ DONE_WITH = {  # a trained experiment
     "patches": ("ho_2020/cifar10_bound", "T=30"),
     "isotropic": ("ho_2020/cifar10_bound", "T=30"),
     "deep_memory": ("ho_2020/cifar10_bound", "T=30"),
+    "refined": ("ho_2020/cifar10_bound", "T=30"),
     "code": ("ho_2020/mnist", "T=30"),
     "progressive": ("ho_2020/mnist", "T=30"),
     "fid": ("ho_2020/cifar10_bound", "T=30"),

@@ -6,6 +6,7 @@ Stronger than an MCGSM, which sees the pixels of a small window and no others: h
 import math
 from collections.abc import Iterator
 from itertools import product
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ from dpm.baselines import maximised
 from dpm.errors import UserError
 from dpm.facts import Scalar
 
+Layer = TypeVar("Layer", bound=nn.Module)
 WIDTH = 0.1  # where the scales of components and of similarity start, in standard deviations of the images
 
 
@@ -43,10 +45,10 @@ class Residual(nn.Module):
         return x + change
 
 
-def zero(convolution: nn.Conv2d) -> nn.Conv2d:
-    for parameter in convolution.parameters():
+def zero(layer: Layer) -> Layer:
+    for parameter in layer.parameters():
         nn.init.zeros_(parameter)
-    return convolution
+    return layer
 
 
 class CausalNetwork(nn.Module):

@@ -36,7 +36,8 @@ class GaussianReverse(ReverseStep):
 
     @property
     def facts(self) -> dict[str, Scalar]:
-        return {**super().facts, "clip_x_0": isinstance(self.prediction, Clipped), "covariance": self.variance.covariance}
+        own = {"clip_x_0": isinstance(self.prediction, Clipped), "covariance": self.variance.covariance}
+        return {**super().facts, **own, **getattr(self.network, "protocol", {})}
 
     @property
     def recipe(self) -> dict[str, Scalar]:

@@ -1,0 +1,127 @@
+"""Networks around a network that change it at small t only, where most of the bound is: corrected, and averaged."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dpm.baselines.causal import zero
+from dpm.baselines.gaussian_images import GaussianImages
+from dpm.facts import Scalar
+from dpm.networks.wrappers import Autocast
+from dpm.processes.gaussian import GaussianDiffusion
+
+FREQUENCIES = 8  # of the noise level
+EMBEDDED = 64
+
+
+class Block(nn.Module):
+    """h + convolution(convolution(h)), 3 x 3 each, of features scaled and shifted by the noise level; at first it is h."""
+
+    def __init__(self, width: int, dilation: int) -> None:
+        super().__init__()
+        self.level = zero(nn.Linear(EMBEDDED, 2 * width))
+        self.first = nn.Conv2d(width, width, 3, padding=dilation, dilation=dilation)
+        self.second = zero(nn.Conv2d(width, width, 3, padding=1))
+
+    def forward(self, h: Tensor, e: Tensor) -> Tensor:
+        scale, shift = self.level(e)[..., None, None].chunk(2, 1)
+        change: Tensor = self.second(F.silu(self.first(F.silu(h * (1 + scale) + shift))))
+        return h + change
+
+
+class Corrector(nn.Module):
+    """(B, ins, H, W) and log noise levels (B,) -> (B, outs, H, W), 0 at first: residual blocks, every other dilated by 2."""
+
+    def __init__(self, ins: int, outs: int, width: int, blocks: int) -> None:
+        super().__init__()
+        self.embedding = nn.Sequential(
+            nn.Linear(2 * FREQUENCIES, EMBEDDED), nn.SiLU(), nn.Linear(EMBEDDED, EMBEDDED), nn.SiLU()
+        )
+        self.before = nn.Conv2d(ins, width, 3, padding=1)
+        self.blocks = nn.ModuleList(Block(width, 1 + number % 2) for number in range(blocks))
+        self.last = zero(nn.Conv2d(width, outs, 3, padding=1))
+
+    def forward(self, x: Tensor, level: Tensor) -> Tensor:
+        angles = level.to(x)[:, None] * torch.arange(1, FREQUENCIES + 1, device=x.device) / 2
+        e = self.embedding(torch.cat([angles.sin(), angles.cos()], 1))
+        h = self.before(x)
+        for block in self.blocks:
+            h = block(h, e)
+        output: Tensor = self.last(F.silu(h))
+        return output
+
+
+class Early(nn.Module):
+    """`network` at t > last, `changed` at t <= last: a network(x_t, t), (B, C, H, W) and (B,), like the one it wraps."""
+
+    wraps = "network"
+
+    def __init__(self, network: nn.Module, last: int) -> None:
+        super().__init__()
+        self.network, self.last = network, last
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        early = t <= self.last
+        if early.all():
+            return self.changed(x, t)
+        output: Tensor = self.network(x[~early], t[~early])
+        if not early.any():
+            return output
+        parts, order = torch.cat([self.changed(x[early], t[early]), output]), torch.cat([early.nonzero(), (~early).nonzero()])
+        return parts[order[:, 0].argsort()]
+
+    def changed(self, x: Tensor, t: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    @property
+    def protocol(self) -> dict[str, Scalar]:
+        """What a number obtained with it means, beside what a process says of itself."""
+        return dict(getattr(self.network, "protocol", {}))
+
+
+class Refined(Early):
+    """network(x_t, t) + c, where c = corrector(seen, log(sigma_t / alpha_t)); the network's own weights stay as they are.
+
+    Seen are x_t, x_t in the coordinates in which a Gaussian model of the data makes it white, where the noise of small t is as
+    large as the image, and the network's output. examples: how many the corrector was trained on, repetitions counted.
+    """
+
+    def __init__(
+        self, network: nn.Module, last: int, process: GaussianDiffusion, model: GaussianImages, corrector: Autocast
+    ) -> None:
+        super().__init__(network, last)
+        self.process, self.model, self.corrector, self.examples = process, model, corrector, 0
+
+    def changed(self, x: Tensor, t: Tensor) -> Tensor:
+        with torch.no_grad():
+            output = self.network(x, t)
+            seen = torch.cat([x, self.model.whitened(self.process, x, t), output], 1)
+        alpha, sigma = self.process.schedule(t)
+        corrected: Tensor = output + self.corrector(seen, (sigma / alpha).log())
+        return corrected
+
+    @property
+    def protocol(self) -> dict[str, Scalar]:
+        parameters = sum(parameter.numel() for parameter in self.corrector.parameters())
+        return {
+            **super().protocol,
+            "refined_until": self.last,
+            "refining_parameters": parameters,
+            "refining_examples": self.examples,
+        }
+
+
+class Reflected(Early):
+    """The mean of the network's outputs for x_t and its reflections, left-right, top-bottom and both, each turned back.
+
+    What it misses of an image and of its reflection differs in part, and averages out; noise is as likely as its reflection.
+    """
+
+    def changed(self, x: Tensor, t: Tensor) -> Tensor:
+        axes: tuple[tuple[int, ...], ...] = ((), (-1,), (-2,), (-2, -1))
+        outputs = torch.stack([self.network(x.flip(way), t).flip(way) for way in axes])
+        return outputs.mean(0)
+
+    @property
+    def protocol(self) -> dict[str, Scalar]:
+        return {**super().protocol, "reflected_until": self.last}
