@@ -513,10 +513,13 @@ def test_samples_stand_above_as_many_test_images_each_with_their_distance() -> N
 
 def test_nearest_neighbours_show_the_sample_first_and_how_far_the_first_neighbour_is() -> None:
     panel = fake(3, 4)
-    (axes,) = figures.nearest_neighbours({"neighbours": panel, "neighbour_rmse": np.array([[31.4, 40, 50]] * 3)}).axes
+    arrays = {"neighbours": panel, "neighbour_rmse": np.array([[31.4, 40, 50]] * 3)}
+    (axes,) = figures.nearest_neighbours(arrays).axes
     np.testing.assert_allclose(cell(axes, 2, 3), panel[2, 3])
     assert labels(axes, "x") == ["sample", "1", "2", "3"]
     assert labels(axes, "y") == ["31"] * 3
+    (fewer,) = figures.nearest_neighbours(arrays, rows=2).axes
+    assert labels(fewer, "y") == ["31"] * 2
 
 
 def test_samples_are_judged_beside_images_only() -> None:

@@ -105,7 +105,7 @@ def test_training_lowers_the_terms_at_small_t_and_leaves_the_rest_alone() -> Non
     assert all(terms(better, held_out, t) == terms(reverse, held_out, t) for t in (5, 100))
     assert torch.equal(reverse.network.weight, weight)
     numbers = sum(parameter.numel() for parameter in better.network.corrector.parameters())
-    about = {"refined_until": 4, "refining_parameters": numbers, "refining_examples": 640, "clip_x_0": True}
+    about = {"orientations": 1, "refined_until": 4, "refining_parameters": numbers, "refining_examples": 640, "clip_x_0": True}
     assert about.items() <= facts_of(better).items()
     assert "refined_until" not in facts_of(reverse)
 
@@ -116,9 +116,9 @@ def test_the_mean_over_reflections_lowers_the_terms_of_images_without_a_side() -
     mirrored = reflected(reverse, x_0, 0, 4)
     assert all(terms(mirrored, x_0, t) < terms(reverse, x_0, t) for t in (1, 2, 4))
     assert all(terms(mirrored, x_0, t) == terms(reverse, x_0, t) for t in (5, 100))
-    assert {"reflected_until": 4}.items() <= facts_of(mirrored).items()
+    assert {"orientations": 4, "reflected_until": 4}.items() <= facts_of(mirrored).items()
     both = reflected(refined(reverse, x_0, 0, **(SETTINGS | {"steps": 1})), x_0, 0, 3)
-    assert {"reflected_until": 3, "refined_until": 4}.items() <= facts_of(both).items()
+    assert {"orientations": 4, "reflected_until": 3, "refined_until": 4}.items() <= facts_of(both).items()
 
 
 @pytest.mark.parametrize("wrong", [{"last": 0}, {"last": 1001}, *({key: 0} for key in SETTINGS)])

@@ -118,14 +118,15 @@ def figure_10_without_inception(arrays: Arrays) -> Figure:
 
 
 @styled
-def nearest_neighbours(arrays: Arrays) -> Figure:
+def nearest_neighbours(arrays: Arrays, rows: int | None = None) -> Figure:
     """Samples in the leftmost column, then the training images that are nearest in pixel space.
 
-    arrays: neighbours (rows, 1 + k, C, H, W), neighbour_rmse (rows, k) in grey levels, of which the first is written.
+    arrays: neighbours (n, 1 + k, C, H, W), neighbour_rmse (n, k) in grey levels, of which the first is written. rows: the
+    first so many samples, or all.
     """
-    images = arrays["neighbours"]
+    images = arrays["neighbours"][:rows]
     figure, (axes,) = side_by_side(images[None], ROW_LABELS + AXIS_LABEL, COLUMN_LABELS)
-    nearest = [f"{value:.0f}" for value in arrays["neighbour_rmse"][:, 0]]
+    nearest = [f"{value:.0f}" for value in arrays["neighbour_rmse"][:rows, 0]]
     labelled(axes, images, ["sample", *map(str, range(1, images.shape[1]))], nearest)
     axes.set_ylabel("RMS distance")
     return figure

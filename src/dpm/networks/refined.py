@@ -12,6 +12,7 @@ from dpm.processes.gaussian import GaussianDiffusion
 
 FREQUENCIES = 8  # of the noise level
 EMBEDDED = 64
+ORIENTATIONS: tuple[tuple[int, ...], ...] = ((), (-1,), (-2,), (-2, -1))  # axes along which an image is reflected
 
 
 class Block(nn.Module):
@@ -105,6 +106,7 @@ class Refined(Early):
         parameters = sum(parameter.numel() for parameter in self.corrector.parameters())
         return {
             **super().protocol,
+            "orientations": 1,
             "refined_until": self.last,
             "refining_parameters": parameters,
             "refining_examples": self.examples,
@@ -118,10 +120,8 @@ class Reflected(Early):
     """
 
     def changed(self, x: Tensor, t: Tensor) -> Tensor:
-        axes: tuple[tuple[int, ...], ...] = ((), (-1,), (-2,), (-2, -1))
-        outputs = torch.stack([self.network(x.flip(way), t).flip(way) for way in axes])
-        return outputs.mean(0)
+        return torch.stack([self.network(x.flip(axes), t).flip(axes) for axes in ORIENTATIONS]).mean(0)
 
     @property
     def protocol(self) -> dict[str, Scalar]:
-        return {**super().protocol, "reflected_until": self.last}
+        return {**super().protocol, "orientations": len(ORIENTATIONS), "reflected_until": self.last}
