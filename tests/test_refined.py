@@ -9,7 +9,7 @@ from dpm.baselines.gaussian_images import GaussianImages
 from dpm.bound import draw, term
 from dpm.decoders import Discretized
 from dpm.errors import UserError
-from dpm.networks.refined import Corrector, Early, Refined, Reflected
+from dpm.networks.refined import AtSmallTimes, Corrector, Refined, Reflected
 from dpm.networks.wrappers import Autocast
 from dpm.predictions.papers import X0
 from dpm.predictions.residual import LinearResidual
@@ -66,11 +66,22 @@ def corrector(spread: float) -> Autocast:
 @pytest.mark.parametrize("kind", ["refined", "reflected"])
 def test_a_mixed_batch_is_changed_at_small_t_and_only_there(kind: str) -> None:
     base, x = Slanted().requires_grad_(False), torch.randn(6, 2, 8, 8)
-    changed: Early = Refined(base, 4, Q, GaussianImages(2, 8, 8), corrector(0.3)) if kind == "refined" else Reflected(base, 4)
+    changed: AtSmallTimes = (
+        Refined(base, 4, Q, GaussianImages(2, 8, 8), corrector(0.3)) if kind == "refined" else Reflected(base, 4)
+    )
     together, apart = changed(x, T_MIXED), torch.cat([changed(x[i : i + 1], T_MIXED[i : i + 1]) for i in range(6)])
     torch.testing.assert_close(together, apart)
     same = (together - base(x, T_MIXED)).abs().flatten(1).amax(1) == 0
     assert same.tolist() == (T_MIXED > 4).tolist()
+
+
+def test_a_guide_may_differentiate_what_is_refined() -> None:
+    network = Refined(Slanted().double(), 4, Q, GaussianImages(2, 8, 8), corrector(0.3))
+    x, step = torch.randn(1, 2, 8, 8, dtype=torch.float64, requires_grad=True), torch.randn(1, 2, 8, 8, dtype=torch.float64)
+    t = torch.tensor([2])
+    (slope,) = torch.autograd.grad(network(x, t).square().sum(), x)
+    ends = [network((x + h * step).detach(), t).square().sum().item() for h in (1e-3, -1e-3)]
+    assert (slope * step).sum().item() == pytest.approx((ends[0] - ends[1]) / 2e-3, rel=1e-3)
 
 
 def test_an_untrained_corrector_changes_nothing() -> None:

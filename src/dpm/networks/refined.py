@@ -52,8 +52,8 @@ class Corrector(nn.Module):
         return output
 
 
-class Early(nn.Module):
-    """`network` at t > last, `changed` at t <= last: a network(x_t, t), (B, C, H, W) and (B,), like the one it wraps."""
+class AtSmallTimes(nn.Module):
+    """`network` at t > last and `changed` at t <= last: called like the network it wraps, with (B, C, H, W) and (B,)."""
 
     wraps = "network"
 
@@ -62,13 +62,13 @@ class Early(nn.Module):
         self.network, self.last = network, last
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        early = t <= self.last
-        if early.all():
+        small = t <= self.last
+        if small.all():
             return self.changed(x, t)
-        output: Tensor = self.network(x[~early], t[~early])
-        if not early.any():
+        output: Tensor = self.network(x[~small], t[~small])
+        if not small.any():
             return output
-        parts, order = torch.cat([self.changed(x[early], t[early]), output]), torch.cat([early.nonzero(), (~early).nonzero()])
+        parts, order = torch.cat([self.changed(x[small], t[small]), output]), torch.cat([small.nonzero(), (~small).nonzero()])
         return parts[order[:, 0].argsort()]
 
     def changed(self, x: Tensor, t: Tensor) -> Tensor:
@@ -80,7 +80,7 @@ class Early(nn.Module):
         return dict(getattr(self.network, "protocol", {}))
 
 
-class Refined(Early):
+class Refined(AtSmallTimes):
     """network(x_t, t) + c, where c = corrector(seen, log(sigma_t / alpha_t)); the network's own weights stay as they are.
 
     Seen are x_t, x_t in the coordinates in which a Gaussian model of the data makes it white, where the noise of small t is as
@@ -94,7 +94,7 @@ class Refined(Early):
         self.process, self.model, self.corrector, self.examples = process, model, corrector, 0
 
     def changed(self, x: Tensor, t: Tensor) -> Tensor:
-        with torch.no_grad():
+        with torch.set_grad_enabled(torch.is_grad_enabled() and x.requires_grad):  # its weights need none, a guide's x_t may
             output = self.network(x, t)
             seen = torch.cat([x, self.model.whitened(self.process, x, t), output], 1)
         alpha, sigma = self.process.schedule(t)
@@ -113,7 +113,7 @@ class Refined(Early):
         }
 
 
-class Reflected(Early):
+class Reflected(AtSmallTimes):
     """The mean of the network's outputs for x_t and its reflections, left-right, top-bottom and both, each turned back.
 
     What it misses of an image and of its reflection differs in part, and averages out; noise is as likely as its reflection.
