@@ -95,13 +95,13 @@ def settings_of(variant: str) -> dict[str, str]:
 def selected(records: Iterable[Record], quantity: str, wanted: Mapping[str, object]) -> list[Measurement]:
     """From each record that has it, the one measurement of `quantity` whose facts agree with those `wanted`, as text.
 
-    Several are one where they say the same number: L_T does not depend on how the steps after it are taken.
+    Several are one where they say the same number without an error: L_T does not depend on how the steps after it are taken.
     """
     found, said = [], {(key, str(value)) for key, value in wanted.items()}
     for record in records:
         own = [m for m in record.measurements if m.quantity == quantity]
         own = [m for m in own if said <= {(key, str(value)) for key, value in m.facts.items()}]
-        if len({(m.value, m.stderr) for m in own}) > 1:
+        if len(own) > 1 and {(m.value, m.stderr) for m in own} != {(own[0].value, 0)}:
             keys = sorted({key for m in own for key in m.facts if len({m.facts.get(key) for m in own}) > 1})
             raise UserError(f"{record.experiment}: {len(own)} measurements of {quantity} fit; say which: {', '.join(keys)}")
         found += own[:1]
