@@ -12,7 +12,7 @@ from dpm.errors import UserError
 from dpm.networks.refined import AtSmallTimes, Corrector, Refined, Reflected
 from dpm.networks.wrappers import Autocast
 from dpm.predictions.papers import X0
-from dpm.predictions.residual import LinearResidual
+from dpm.predictions.residual import LinearResidual, WhitenedResidual
 from dpm.processes.gaussian import GaussianDiffusion
 from dpm.reverse import facts_of
 from dpm.reverse.gaussian import GaussianReverse, clipped
@@ -130,6 +130,8 @@ def test_the_mean_over_reflections_lowers_the_terms_of_images_without_a_side() -
     assert {"orientations": 4, "reflected_until": 4}.items() <= facts_of(mirrored).items()
     both = reflected(refined(reverse, x_0, 0, **(SETTINGS | {"steps": 1})), x_0, 0, 3)
     assert {"orientations": 4, "reflected_until": 3, "refined_until": 4}.items() <= facts_of(both).items()
+    turned = refined(mirrored, x_0, 0, **(SETTINGS | {"steps": 1}))
+    assert {"orientations": 4, "reflected_until": 4, "refined_until": 4}.items() <= facts_of(turned).items()
 
 
 @pytest.mark.parametrize("wrong", [{"last": 0}, {"last": 1001}, *({key: 0} for key in SETTINGS)])
@@ -144,5 +146,7 @@ def test_what_cannot_be_refined_or_reflected_is_refused() -> None:
     x_0 = images(8, 0)
     with pytest.raises(UserError, match="X0"):
         refined(GaussianReverse(Q, Slanted(), X0(), FixedSmall(), Discretized()), x_0, 0, **SETTINGS)
+    with pytest.raises(UserError, match="WhitenedResidual"):
+        refined(process(x_0).replacing(prediction=WhitenedResidual(GaussianImages(2, 8, 8))), x_0, 0, **SETTINGS)
     with pytest.raises(UserError, match="last=0"):
         reflected(process(x_0), x_0, 0, 0)

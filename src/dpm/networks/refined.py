@@ -105,8 +105,8 @@ class Refined(AtSmallTimes):
     def protocol(self) -> dict[str, Scalar]:
         parameters = sum(parameter.numel() for parameter in self.corrector.parameters())
         return {
-            **super().protocol,
             "orientations": 1,
+            **super().protocol,
             "refined_until": self.last,
             "refining_parameters": parameters,
             "refining_examples": self.examples,

@@ -33,7 +33,7 @@ def refined(
     falls from `rate` along a cosine; one process.
     """
     residual = reverse.prediction.prediction if isinstance(reverse.prediction, Clipped) else reverse.prediction
-    if not isinstance(residual, LinearResidual):
+    if type(residual) is not LinearResidual:  # of those made from it the network sees something else than x_t
         raise UserError(f"steps are refined where the prediction is a linear residual, not {type(residual).__name__}")
     if not 1 <= last <= len(reverse.process.schedule) or min(width, blocks, steps, batch_size) < 1 or not rate > 0:
         raise UserError(
