@@ -9,7 +9,8 @@ from dpm.baselines.gaussian_images import GaussianImages
 from dpm.bound import draw, term
 from dpm.decoders import Discretized
 from dpm.errors import UserError
-from dpm.networks.refined import AtSmallTimes, Corrector, Refined, Reflected
+from dpm.networks.full_resolution import AtNoiseLevel, FullResolution
+from dpm.networks.refined import AtSmallTimes, Refined, Reflected, TwoNetworks
 from dpm.networks.wrappers import Autocast
 from dpm.predictions.papers import X0
 from dpm.predictions.residual import LinearResidual, WhitenedResidual
@@ -57,7 +58,7 @@ def terms(reverse: GaussianReverse, x_0: Tensor, t: int) -> float:
 
 
 def corrector(spread: float) -> Autocast:
-    network, generator = Corrector(8, 4, width=3, blocks=2), torch.Generator().manual_seed(5)
+    network, generator = FullResolution(8, 4, width=3, blocks=2), torch.Generator().manual_seed(5)
     for parameter in network.parameters():
         parameter.data += spread * torch.randn(parameter.shape, generator=generator)
     return Autocast(network, "float32").requires_grad_(False)
@@ -75,6 +76,28 @@ def test_a_mixed_batch_is_changed_at_small_t_and_only_there(kind: str) -> None:
     assert same.tolist() == (T_MIXED > 4).tolist()
 
 
+def test_of_two_networks_each_has_its_times() -> None:
+    above, below = Slanted(), AtNoiseLevel(FullResolution(2, 4, width=3, blocks=2), Q.schedule)
+    torch.nn.init.normal_(below.network.last.weight)
+    x, small = torch.randn(6, 2, 8, 8), T_MIXED <= 4
+    y = TwoNetworks(above, below, 4)(x, T_MIXED)
+    torch.testing.assert_close(y[small], below(x[small], T_MIXED[small]))
+    torch.testing.assert_close(y[~small], above(x[~small], T_MIXED[~small]))
+    above.weight.data += 1
+    again = TwoNetworks(above, below, 4)(x, T_MIXED)
+    assert torch.equal(again[small], y[small])
+    assert not torch.allclose(again[~small], y[~small])
+
+
+def test_a_network_at_its_noise_level_sees_the_logarithm_of_noise_to_signal() -> None:
+    class Level(nn.Module):
+        def forward(self, x: Tensor, level: Tensor) -> Tensor:
+            return level
+
+    alpha, sigma = Q.schedule(T_MIXED)
+    torch.testing.assert_close(AtNoiseLevel(Level(), Q.schedule)(torch.zeros(6, 1), T_MIXED).exp(), sigma / alpha)
+
+
 def test_a_guide_may_differentiate_what_is_refined() -> None:
     network = Refined(Slanted().double(), 4, Q, GaussianImages(2, 8, 8), corrector(0.3))
     x, step = torch.randn(1, 2, 8, 8, dtype=torch.float64, requires_grad=True), torch.randn(1, 2, 8, 8, dtype=torch.float64)
@@ -86,7 +109,7 @@ def test_a_guide_may_differentiate_what_is_refined() -> None:
 
 def test_an_untrained_corrector_changes_nothing() -> None:
     base, x = Slanted(), torch.randn(6, 2, 8, 8)
-    network = Refined(base, 1000, Q, GaussianImages(2, 8, 8), Autocast(Corrector(8, 4, width=3, blocks=2), "float32"))
+    network = Refined(base, 1000, Q, GaussianImages(2, 8, 8), Autocast(FullResolution(8, 4, width=3, blocks=2), "float32"))
     assert torch.equal(network(x, T_MIXED), base(x, T_MIXED))
 
 

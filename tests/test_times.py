@@ -17,10 +17,11 @@ from dpm.bound import bound, decoder_edges, draw, term
 from dpm.decoders import Network
 from dpm.errors import UserError
 from dpm.objectives.one_term import OneTerm
+from dpm.objectives.simple import OfNoise
 from dpm.predictions.residual import LinearResidual
 from dpm.processes.gaussian import GaussianDiffusion
 from dpm.reverse.gaussian import GaussianReverse
-from dpm.times import AsLinear, NoiseLevels, Times, Uniform, stratified
+from dpm.times import AsLinear, AsLinearNoise, NoiseLevels, Times, Uniform, stratified
 from dpm.variances import LearnedPosterior
 
 T, SHAPE, D = 6, (1, 1, 2), 2
@@ -162,6 +163,48 @@ def test_linear_times_follow_the_terms_of_the_model(first: int) -> None:
     ratio = (q - 0.1 / n) / terms
     assert torch.allclose(ratio, (0.9 / terms.sum()).expand(n), rtol=1e-9)
     assert terms.max() > 100 * terms.min()
+
+
+@pytest.mark.parametrize("first", [1, 2])
+def test_linear_noise_times_follow_the_error_of_eps(first: int) -> None:
+    """Without its tenth of the uniform q is E|eps - eps_theta|^2 of the best linear denoiser, by draws of images and noise."""
+    p = reverse(steps=120, beta_T=0.2)
+    q, n = AsLinearNoise().masses(p, first), 121 - first
+    assert (q.shape, q.dtype, q.requires_grad) == ((n,), torch.float64, False)
+    assert q.sum().item() == pytest.approx(1, rel=1e-12)
+    shares = (q - 0.1 / n) / 0.9
+    torch.manual_seed(0)
+    c = torch.randn(100_000, D).double()
+    squares = {}
+    for t in (first, 30, 120):
+        alpha, sigma = (float(c) for c in p.process.schedule(torch.tensor(t)))
+        eps = torch.randn_like(c)
+        v = VARIANCES.flatten()
+        x_t = alpha * v.sqrt() * c + sigma * eps
+        of_eps = (x_t - alpha * (alpha * v / (alpha**2 * v + sigma**2)) * x_t) / sigma
+        squares[t] = (eps - of_eps).square().mean().item()
+    for t in (30, 120):
+        ratio = (shares[t - first] / shares[0]).item()
+        assert ratio == pytest.approx(squares[t] / squares[first], rel=0.03)
+
+
+@pytest.mark.parametrize("times", [AsLinearNoise(), AsLinear(), Given(torch.tensor([9, 1, 2, 1, 1, 1.0]).double())])
+def test_an_unbiased_loss_is_that_of_uniform_times_whatever_they_are_drawn_from(times: Times) -> None:
+    """Over many batches, within four standard errors, and not so without the weights; uniform times need none."""
+    p, objectives = reverse(), {True: OfNoise(times, unbiased=True), False: OfNoise(times)}
+    torch.manual_seed(1)
+    uniform = [OfNoise()(p, examples(torch.randn(400, D).double())).mean() for _ in range(400)]
+    exact, error = torch.stack(uniform).mean().item(), torch.stack(uniform).std().item() / 20
+    for unbiased, objective in objectives.items():
+        means = torch.stack([objective(p, examples(torch.randn(400, D).double())).mean() for _ in range(400)])
+        both = math.hypot(error, means.std().item() / 20)
+        assert both < 0.02 * exact
+        assert (abs(means.mean().item() - exact) < 4 * both) == unbiased
+    losses = []
+    for unbiased in (True, False):
+        torch.manual_seed(2)
+        losses.append(OfNoise(Uniform(), unbiased)(p, examples(torch.ones(5, D).double())))
+    torch.testing.assert_close(*losses)
 
 
 @pytest.mark.parametrize("first", [1, 2])

@@ -1,55 +1,15 @@
-"""Networks around a network that change it at small t only, where most of the bound is: corrected, and averaged."""
+"""Networks around a network that change it at small t only, where most of the bound is: another one, corrected, averaged."""
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from dpm.baselines.causal import zero
 from dpm.baselines.gaussian_images import GaussianImages
 from dpm.facts import Scalar
+from dpm.networks.full_resolution import AtNoiseLevel
 from dpm.networks.wrappers import Autocast
 from dpm.processes.gaussian import GaussianDiffusion
 
-FREQUENCIES = 8  # of the noise level
-EMBEDDED = 64
 ORIENTATIONS: tuple[tuple[int, ...], ...] = ((), (-1,), (-2,), (-2, -1))  # axes along which an image is reflected
-
-
-class Block(nn.Module):
-    """h + convolution(convolution(h)), 3 x 3 each, of features scaled and shifted by the noise level; at first it is h."""
-
-    def __init__(self, width: int, dilation: int) -> None:
-        super().__init__()
-        self.level = zero(nn.Linear(EMBEDDED, 2 * width))
-        self.first = nn.Conv2d(width, width, 3, padding=dilation, dilation=dilation)
-        self.second = zero(nn.Conv2d(width, width, 3, padding=1))
-
-    def forward(self, h: Tensor, e: Tensor) -> Tensor:
-        scale, shift = self.level(e)[..., None, None].chunk(2, 1)
-        change: Tensor = self.second(F.silu(self.first(F.silu(h * (1 + scale) + shift))))
-        return h + change
-
-
-class Corrector(nn.Module):
-    """(B, ins, H, W) and log noise levels (B,) -> (B, outs, H, W), 0 at first: residual blocks, every other dilated by 2."""
-
-    def __init__(self, ins: int, outs: int, width: int, blocks: int) -> None:
-        super().__init__()
-        self.embedding = nn.Sequential(
-            nn.Linear(2 * FREQUENCIES, EMBEDDED), nn.SiLU(), nn.Linear(EMBEDDED, EMBEDDED), nn.SiLU()
-        )
-        self.before = nn.Conv2d(ins, width, 3, padding=1)
-        self.blocks = nn.ModuleList(Block(width, 1 + number % 2) for number in range(blocks))
-        self.last = zero(nn.Conv2d(width, outs, 3, padding=1))
-
-    def forward(self, x: Tensor, level: Tensor) -> Tensor:
-        angles = level.to(x)[:, None] * torch.arange(1, FREQUENCIES + 1, device=x.device) / 2
-        e = self.embedding(torch.cat([angles.sin(), angles.cos()], 1))
-        h = self.before(x)
-        for block in self.blocks:
-            h = block(h, e)
-        output: Tensor = self.last(F.silu(h))
-        return output
 
 
 class AtSmallTimes(nn.Module):
@@ -80,6 +40,18 @@ class AtSmallTimes(nn.Module):
         return dict(getattr(self.network, "protocol", {}))
 
 
+class TwoNetworks(AtSmallTimes):
+    """`small`, called like it, in place of the network at t <= last."""
+
+    def __init__(self, network: nn.Module, small: nn.Module, last: int) -> None:
+        super().__init__(network, last)
+        self.small = small
+
+    def changed(self, x: Tensor, t: Tensor) -> Tensor:
+        output: Tensor = self.small(x, t)
+        return output
+
+
 class Refined(AtSmallTimes):
     """network(x_t, t) + c, where c = corrector(seen, log(sigma_t / alpha_t)); the network's own weights stay as they are.
 
@@ -91,14 +63,14 @@ class Refined(AtSmallTimes):
         self, network: nn.Module, last: int, process: GaussianDiffusion, model: GaussianImages, corrector: Autocast
     ) -> None:
         super().__init__(network, last)
-        self.process, self.model, self.corrector, self.examples = process, model, corrector, 0
+        self.process, self.model, self.examples = process, model, 0
+        self.corrector = AtNoiseLevel(corrector, process.schedule)
 
     def changed(self, x: Tensor, t: Tensor) -> Tensor:
         with torch.set_grad_enabled(torch.is_grad_enabled() and x.requires_grad):  # its weights need none, a guide's x_t may
             output = self.network(x, t)
             seen = torch.cat([x, self.model.whitened(self.process, x, t), output], 1)
-        alpha, sigma = self.process.schedule(t)
-        corrected: Tensor = output + self.corrector(seen, (sigma / alpha).log())
+        corrected: Tensor = output + self.corrector(seen, t)
         return corrected
 
     @property

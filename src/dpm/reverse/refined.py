@@ -7,7 +7,8 @@ from dpm import seeds
 from dpm.baselines import maximised
 from dpm.bound import draw, term
 from dpm.errors import UserError
-from dpm.networks.refined import Corrector, Refined, Reflected
+from dpm.networks.full_resolution import FullResolution
+from dpm.networks.refined import Refined, Reflected
 from dpm.networks.wrappers import Autocast
 from dpm.predictions.papers import Clipped
 from dpm.predictions.residual import LinearResidual
@@ -43,7 +44,7 @@ def refined(
     C, process = x_0.shape[1], reverse.process
     outputs = reverse.raw(x_0[:1], torch.ones(1, dtype=torch.long, device=x_0.device)).shape[1]
     seeds.seed_everything(seed, seeds.INITIALISATION, 0)
-    corrector = Autocast(Corrector(2 * C + outputs, outputs, width, blocks), precision).to(x_0.device)
+    corrector = Autocast(FullResolution(2 * C + outputs, outputs, width, blocks), precision).to(x_0.device)
     network = Refined(reverse.network, last, process, residual.model, corrector)
     trained = reverse.replacing(network=network, prediction=residual)  # without clipping, which has no gradient
     masses = as_linear(residual.model, process, 1)[:last]
