@@ -186,7 +186,7 @@ SMALL_CHAIN = {  # where every term is looked at, again and again
         f"ho_2020/{name}": ["T=8"]
         for name in (
             *("cifar10_bound", "cifar10_bound_shares", "cifar10_bound_ladder", "cifar10_bound_peers"),
-            *("cifar10_simple", "cifar10_simple_residual"),
+            *("cifar10_simple", "cifar10_simple_residual", "cifar10_simple_resolved"),
         )
     },
 }
@@ -196,7 +196,7 @@ ON_CPU = {  # their evaluators take a copy of the network there, which the prete
 }
 OF_NO_NETWORK = {"oracles"}  # about other chains, made on the CPU from their schedules: minutes, and nothing on the device
 MAY_WAIT = {  # for numbers of the device during a training step, besides the loss and the norm of its gradient
-    *("__init__.py", "bound.py"),  # of reverse, and the bound: is s = 0 in this batch?
+    "__init__.py",  # of processes: which rows of this batch are at small t?
     *("rbf.py", "sigmoid_mlp.py"),  # a read-out for each time: which times are there, and how often
     "optimizers.py",  # line searches
     "noisy.py",  # the first step of a chain above the noise of its data, and the one that a draw goes to

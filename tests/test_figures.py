@@ -224,6 +224,11 @@ def test_rate_and_distortion_in_reverse_time():
     (axes,) = sampled_terms.terms(of_terms).axes
     assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
     np.testing.assert_allclose(axes.lines[0].get_ydata(), mean)
+    (axes,) = sampled_terms.added_up({"one": of_terms, "another": {**of_terms, "term_mean": 2 * mean}}).axes
+    for line, factor in zip(axes.lines, (1, 2), strict=True):
+        np.testing.assert_array_equal(line.get_xdata(), high)
+        np.testing.assert_allclose(line.get_ydata(), factor * np.array([2.0, 2.4, 2.75, 2.84]))
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["one", "another"]
 
 
 def rival(network: str, value: float, **recipe) -> Record:

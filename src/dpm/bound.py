@@ -7,6 +7,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 
 import torch
@@ -15,7 +16,7 @@ from torch.distributions import kl_divergence
 
 from dpm import seeds
 from dpm.errors import UserError
-from dpm.processes import Process, at
+from dpm.processes import Process, at, by_rows
 from dpm.reverse import Reverse
 
 
@@ -51,16 +52,12 @@ def term(reverse: Reverse, x_0: Tensor, x_t: Tensor, s: Tensor, t: Tensor) -> Te
 
     L_{t-1} of 2020, eq. 5, for s = t - 1.
     """
-    last = s == 0
-    if not last.any():
-        return divergence(reverse, x_0, x_t, s, t)
-    if last.all():
-        return -reverse(x_t, s, t).log_prob(x_0)
-    parts, order = [], []
-    for chosen in (last, ~last):
-        parts.append(term(reverse, x_0[chosen], x_t[chosen], s[chosen], t[chosen]))
-        order.append(chosen.nonzero().squeeze(1))
-    return torch.cat(parts)[torch.cat(order).argsort()]
+    return by_rows(s == 0, partial(last_term, reverse), partial(divergence, reverse), x_0, x_t, s, t)
+
+
+def last_term(reverse: Reverse, x_0: Tensor, x_t: Tensor, s: Tensor, t: Tensor) -> Tensor:
+    """-log p(x_0 | x_t), shape (B,)."""
+    return -reverse(x_t, s, t).log_prob(x_0)
 
 
 def divergence(reverse: Reverse, x_0: Tensor, x_t: Tensor, s: Tensor, t: Tensor) -> Tensor:

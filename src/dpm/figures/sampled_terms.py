@@ -1,6 +1,6 @@
 """The bound by sampled terms: where it lies along t, and rate and distortion in reverse time (2020, Figure 5)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -18,6 +18,22 @@ def terms(arrays: Arrays, unit: str = "bits/dim") -> Figure:
     middle = np.sqrt(low * high)
     axes.errorbar(middle, mean, error, xerr=(middle - low, high - middle), fmt="o", markersize=2.5, linewidth=0.8)
     axes.set(xscale="log", yscale="log", xlabel="t", ylabel=f"mean term ({unit})")
+    return figure
+
+
+@styled
+def added_up(runs: Mapping[str, Arrays], unit: str = "bits/dim") -> Figure:
+    """The terms from t = 1 on, added up to t, of several runs: where one is above another.
+
+    runs: label -> arrays of `terms`.
+    """
+    figure = Figure(figsize=(WIDTH, 2.7), layout="constrained")
+    axes = figure.subplots()
+    for (label, arrays), style in zip(runs.items(), ("-", "--", "-.", ":") * len(runs), strict=False):
+        low, high, mean = (arrays[f"term_{key}"] for key in ("low", "high", "mean"))
+        axes.plot(high, np.cumsum(mean * (high - low + 1)), style, label=label)
+    axes.set(xscale="log", xlabel="t", ylabel=f"terms 1 to t ({unit})")
+    axes.legend()
     return figure
 
 

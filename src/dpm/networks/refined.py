@@ -7,6 +7,7 @@ from dpm.baselines.gaussian_images import GaussianImages
 from dpm.facts import Scalar
 from dpm.networks.full_resolution import AtNoiseLevel
 from dpm.networks.wrappers import Autocast
+from dpm.processes import by_rows
 from dpm.processes.gaussian import GaussianDiffusion
 
 ORIENTATIONS: tuple[tuple[int, ...], ...] = ((), (-1,), (-2,), (-2, -1))  # axes along which an image is reflected
@@ -22,14 +23,7 @@ class AtSmallTimes(nn.Module):
         self.network, self.last = network, last
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        small = t <= self.last
-        if small.all():
-            return self.changed(x, t)
-        output: Tensor = self.network(x[~small], t[~small])
-        if not small.any():
-            return output
-        parts, order = torch.cat([self.changed(x[small], t[small]), output]), torch.cat([small.nonzero(), (~small).nonzero()])
-        return parts[order[:, 0].argsort()]
+        return by_rows(t <= self.last, self.changed, self.network, x, t)
 
     def changed(self, x: Tensor, t: Tensor) -> Tensor:
         raise NotImplementedError

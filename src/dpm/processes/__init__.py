@@ -1,5 +1,6 @@
 """q, the forward process: Gaussian or binomial diffusion (2015, Table App.1)."""
 
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
@@ -43,6 +44,16 @@ class Process(Marginals, Protocol):
 def at(like: Tensor, t: float) -> Tensor:
     """(B,), the time t of every example: whole if t is."""
     return torch.full((len(like),), t, dtype=torch.long if isinstance(t, int) else torch.float64, device=like.device)
+
+
+def by_rows(chosen: Tensor, where: Callable[..., Tensor], elsewhere: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
+    """where(*tensors) in the rows that are chosen, (B,), and elsewhere(*tensors) in the others; neither sees all rows."""
+    if bool(chosen.all()):
+        return where(*tensors)
+    if not bool(chosen.any()):
+        return elsewhere(*tensors)
+    parts = [f(*(x[rows] for x in tensors)) for f, rows in ((where, chosen), (elsewhere, ~chosen))]
+    return torch.cat(parts)[torch.cat([chosen.nonzero(), (~chosen).nonzero()])[:, 0].argsort()]
 
 
 def per_example(values: Tensor, like: Tensor) -> Tensor:
