@@ -12,8 +12,8 @@ from dpm.times import Steps, Uniform
 class Simple:
     """Mean over coordinates of |target - network(x_t, t)|^2 with t uniform on 1..T, or drawn by `times`, shape (B,).
 
-    `unbiased`: a loss at t is divided by T q(t), so that whatever `times` draws, the expectation is that of uniform t; for times
-    whose weights are 1 / q(t). Without it the distribution of t is a weighting of the loss.
+    `unbiased`: a loss at t is divided by T q(t), so that whatever `times` draws, the expectation is that of uniform t (for
+    times whose weights are 1 / q(t)). Without it the distribution of t is a weighting of the loss.
     """
 
     def __init__(self, times: Steps | None = None, unbiased: bool = False) -> None:
