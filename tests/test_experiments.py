@@ -186,6 +186,7 @@ SMALL_CHAIN = {  # where every term is looked at, again and again
         f"ho_2020/{name}": ["T=8"]
         for name in (
             *("cifar10_bound", "cifar10_bound_shares", "cifar10_bound_ladder", "cifar10_bound_peers"),
+            *("cifar10_bound_resolved", "cifar10_bound_resolved_shares"),
             *("cifar10_simple", "cifar10_simple_residual", "cifar10_simple_resolved"),
         )
     },
