@@ -46,17 +46,18 @@ def against_budget(arrays: Arrays, claim: Claim) -> Figure:
 
 @styled
 def time_to_quality(records: Sequence[Record], claim: Claim, labels: Mapping[str, str], facts: Mapping[str, Scalar]) -> Figure:
-    """L of complete runs of several networks with two standard errors, against the minutes that one core trained.
+    """L of complete runs of several networks with two standard errors, against the minutes that cores trained.
 
-    records: of runs on one thread, a line for each network. labels: how the networks of their recipes are called, in the order
-    of the legend; others are left out. facts: what the one bound of each record has. The paper's number is a horizontal line.
+    records: of processes of one thread each, a line for each network. labels: how the networks of their recipes are called, in
+    the order of the legend; others are left out. facts: what the one bound of each record has. The paper's number is a
+    horizontal line.
     """
     figure = Figure(figsize=(WIDTH, 2.8), layout="constrained")
     axes = figure.subplots()
     lines = defaultdict(list)
     for record in records:
         for bound in selected([record], claim.quantity, facts):
-            point = float(record.budget["seconds"]) / 60, bound.value, 2 * (bound.stderr or 0.0)
+            point = core_minutes(record.budget), bound.value, 2 * (bound.stderr or 0.0)
             lines[record.recipe["network"]].append(point)
     for index, (network, label) in enumerate(labels.items()):
         if lines[network]:
@@ -69,3 +70,9 @@ def time_to_quality(records: Sequence[Record], claim: Claim, labels: Mapping[str
     axes.xaxis.set_minor_locator(NullLocator())
     axes.legend()
     return figure
+
+
+def core_minutes(budget: Mapping[str, Scalar]) -> float:
+    """Minutes times processes: "2 x cpu" is a device of two."""
+    processes = str(budget["device"]).rpartition(" x ")[0] or "1"
+    return int(processes) * float(budget["seconds"]) / 60

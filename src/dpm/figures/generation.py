@@ -27,20 +27,21 @@ def figure_6(arrays: Arrays, rows: int | None = None) -> Figure:
 
 
 @styled
-def figure_7(arrays: Arrays) -> Figure:
+def figure_7(arrays: Arrays, rows: int | None = None) -> Figure:
     """Groups of images that share x_t: draws of x_0 given x_t, and x_t itself at the bottom right; one chain a row.
 
-    arrays: shared_times (k,), shared_x_t (chains, k, C, H, W), shared_x_0 (chains, k, completions, C, H, W).
+    arrays: shared_times (k,), shared_x_t (chains, k, C, H, W), shared_x_0 (chains, k, completions, C, H, W). rows: the first
+    so many chains, or all.
     """
-    images = np.concatenate([arrays["shared_x_0"], arrays["shared_x_t"][:, :, None]], 2)
-    (rows, columns, count), side = images.shape[:3], math.isqrt(images.shape[2])
+    images = np.concatenate([arrays["shared_x_0"], arrays["shared_x_t"][:, :, None]], 2)[:rows]
+    (chains, columns, count), side = images.shape[:3], math.isqrt(images.shape[2])
     if side**2 != count:  # as few as fill a square, the last one in its corner
         side += 1
-        white = np.full((rows, columns, side**2 - count, *images.shape[3:]), 255.0)
+        white = np.full((chains, columns, side**2 - count, *images.shape[3:]), 255.0)
         images = np.concatenate([images[:, :, :-1], white, images[:, :, -1:]], 2)
-    figure = Figure(figsize=(WIDTH, WIDTH * rows / columns + COLUMN_LABELS), layout="constrained")
+    figure = Figure(figsize=(WIDTH, WIDTH * chains / columns + COLUMN_LABELS), layout="constrained")
     groups = images.reshape(-1, side, side, *images.shape[3:])
-    for place, group in zip(figure.subplots(rows, columns, squeeze=False).flat, groups, strict=True):
+    for place, group in zip(figure.subplots(chains, columns, squeeze=False).flat, groups, strict=True):
         labelled(place, group)
     for place, t in zip(figure.axes, _whole(arrays["shared_times"]), strict=False):
         place.set_title(f"share $x_{{{t}}}$")
