@@ -65,8 +65,12 @@ def summary_rows(pages: Sequence[Page], claims: Mapping[str, Claim], results: Re
 
 
 def page_rows(page: Page, claims: Mapping[str, Claim], results: Results) -> Iterator[Row]:
-    """Every claim of the page with every experiment that measured it, and one that is to answer it where it is pending."""
+    """Every claim of the page with every experiment that measured it, and one that is to answer it where it is pending.
+
+    A number without error, as one in closed form, is no further result where an earlier experiment of the page has it.
+    """
     for claim, label in page.claims.items():
+        exact = set[float]()
         for folder, experiment in places(page, results).items():
             runs = results.of(folder)
             common_tier(runs)
@@ -74,8 +78,13 @@ def page_rows(page: Page, claims: Mapping[str, Claim], results: Results) -> Iter
             shown = found or selected([run.record for run in runs], claims[claim].quantity, page.protocol)
             answers = folder == answerer(page, claims[claim], results) or bool(found)
             word = verdict(claims[claim], found) if answers else None
+            mean = over_seeds(shown) if shown else None
+            if mean and mean.stderr == 0:
+                if mean.value in exact:
+                    continue
+                exact.add(mean.value)
             if word or shown:
-                yield Row(claims[claim], label, folder, experiment, word, over_seeds(shown) if shown else None)
+                yield Row(claims[claim], label, folder, experiment, word, mean)
 
 
 def answerer(page: Page, claim: Claim, results: Results) -> str:
